@@ -1,0 +1,113 @@
+"""CID: the hash that names a block (specs/data-model, "Link and CID formats").
+
+A Cid *is* its binary form, so it compares, hashes and sorts at the speed of bytes; `type(x) is Cid` tells a link from a
+byte string. New CIDs are always of the blessed kind: version 1, codec dag-cbor or raw, sha2-256, 36 bytes. Others are
+accepted where a foreign repository may hold them (leaf links are kept byte for byte), never made.
+"""
+
+from base64 import b32encode
+from hashlib import sha256
+from typing import Self
+
+from pds_lite.atproto.multibase import decode_multibase, encode_base32
+from pds_lite.atproto.varint import decode_varint
+from pds_lite.errors import BadData, BadSyntax
+
+DAG_CBOR = 0x71
+RAW = 0x55
+_SHA2_256 = 0x12
+_DAG_CBOR_PREFIX = bytes((1, DAG_CBOR, _SHA2_256, 32))
+_RAW_PREFIX = bytes((1, RAW, _SHA2_256, 32))
+_MAX_BYTES = 100
+
+
+class Cid(bytes):
+    """A binary CID. Construct it from bytes already checked, else by `decode`, `parse`, `of_cbor` or `of_raw`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of_cbor(cls, block: bytes) -> Self:
+        """The CID of a DAG-CBOR block: a record, MST node or commit."""
+        return cls(_DAG_CBOR_PREFIX + sha256(block).digest())
+
+    @classmethod
+    def of_raw(cls, content: bytes) -> Self:
+        """The CID of a blob held in memory."""
+        return cls(_RAW_PREFIX + sha256(content).digest())
+
+    @classmethod
+    def of_raw_digest(cls, digest: bytes) -> Self:
+        """The CID of a blob whose sha256 (32 bytes) was computed while it streamed by."""
+        return cls(_RAW_PREFIX + digest)
+
+    @classmethod
+    def of_cbor_digest(cls, digest: bytes) -> Self:
+        """The dag-cbor CID with this sha256 (32 bytes): how stored records keep theirs."""
+        return cls(_DAG_CBOR_PREFIX + digest)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """A binary CID from outside, checked to be well formed and complete. Raises BadData.
+
+        The blessed kinds pass at once; any other version 1 CID of up to 100 bytes passes after parsing its prefix.
+        """
+        if len(data) == 36 and data[:4] in (_DAG_CBOR_PREFIX, _RAW_PREFIX):
+            return cls(data)
+        if not data or data[0] != 1 or len(data) > _MAX_BYTES:
+            raise BadData("not a version 1 CID")
+        _codec, offset = decode_varint(data, 1)
+        _hash_function, offset = decode_varint(data, offset)
+        size, offset = decode_varint(data, offset)
+        if offset + size != len(data):
+            raise BadData("CID does not have the length of its hash")
+        return cls(data)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A CID in text form (base32 or base58btc). Raises BadSyntax."""
+        try:
+            return cls.decode(decode_multibase(text))
+        except BadData as problem:
+            raise BadSyntax(f"not a CID: {problem.message}") from None
+
+    @classmethod
+    def parse_blessed(cls, text: str) -> Self:
+        """A CID in the one text form atproto writes: base32, and of a kind that `is_blessed`. Raises BadSyntax."""
+        cid = cls.parse(text)
+        if text[0] != "b" or not cid.is_blessed:
+            raise BadSyntax("not a CID of the kind atproto uses")
+        return cid
+
+    @property
+    def is_blessed(self) -> bool:
+        """Version 1, sha2-256, codec dag-cbor or raw."""
+        return len(self) == 36 and self[:4] in (_DAG_CBOR_PREFIX, _RAW_PREFIX)
+
+    @property
+    def is_cbor(self) -> bool:
+        """A blessed CID of a DAG-CBOR block."""
+        return len(self) == 36 and self[:4] == _DAG_CBOR_PREFIX
+
+    @property
+    def is_raw(self) -> bool:
+        """A blessed CID of a blob."""
+        return len(self) == 36 and self[:4] == _RAW_PREFIX
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 hash bytes of a blessed CID."""
+        return self[4:]
+
+    def matches(self, block: bytes) -> bool:
+        """True if `block` hashes to this CID; False also for hash functions other than sha2-256."""
+        return self[-34:-32] == b"\x12\x20" and sha256(block).digest() == self[-32:]
+
+    def __str__(self) -> str:
+        if len(self) == 36:
+            # The common case, without the general path's checks: 36 bytes make 58 letters and 6 padding signs.
+            return "b" + b32encode(self)[:58].decode("ascii").lower()
+        return encode_base32(self)
+
+    def __repr__(self) -> str:
+        return f"Cid({self})"
