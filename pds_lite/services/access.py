@@ -1,0 +1,149 @@
+"""Access: from an Authorization header to a Principal, or a refusal by name.
+
+Rules that hold here
+- Every XRPC method states one Access; nothing else decides who may call it. The comment of each member is the whole rule
+  for app passwords: they never get OWNER methods.
+- No credential is 401 AuthMissing. A credential of the wrong kind is 400 InvalidToken, an expired or revoked one
+  400 ExpiredToken: clients refresh on that name and give up on any other (protocol digest 12).
+- This runs before every authenticated request, so it only looks at memory: sessions are held there by `sessions`.
+- It must not know about HTTP beyond the header's text, nor about the records it protects.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pds_lite.errors import Unauthorized
+
+if TYPE_CHECKING:
+    from pds_lite.config import Config
+    from pds_lite.services.service_auth import ServiceAuth
+    from pds_lite.services.sessions import Sessions
+
+MAX_HEADER = 8192
+"""Bytes of an Authorization header; our own tokens are near 400."""
+
+
+class Access(Enum):
+    """Who may call a method."""
+
+    PUBLIC = "public"
+    """Anyone; the Authorization header is not looked at."""
+    OPTIONAL = "optional"
+    """Anyone; a session, if shown, must be good and is given to the handler."""
+    SESSION = "session"
+    """Any session of the account, app passwords too."""
+    OWNER = "owner"
+    """A session opened with the account's own password."""
+    REFRESH = "refresh"
+    """A refresh token."""
+    REFRESH_EXPIRED = "refresh-expired"
+    """A refresh token, expired ones too: ending a session must always work."""
+    ADMIN = "admin"
+    """Basic admin:PDS_LITE_ADMIN_PASSWORD."""
+    SERVICE = "service"
+    """A service JWT made for this method and this server."""
+    SESSION_OR_SERVICE = "session-or-service"
+    """Any session, or a service JWT made by the account itself for this method."""
+    OPTIONAL_SERVICE = "optional-service"
+    """Anyone; a service JWT, if shown, must be good and is given to the handler."""
+
+
+class Kind(Enum):
+    """What a principal showed."""
+
+    NOBODY = "nobody"
+    OWNER = "owner"
+    APP_PASSWORD = "app-password"
+    REFRESH = "refresh"
+    SERVICE = "service"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: the outcome of AccessControl.authenticate."""
+
+    kind: Kind
+    did: str | None = None
+    """The account (sessions) or the issuer (service JWT)."""
+    session_id: str | None = None
+    privileged: bool = False
+    """May reach chat and make tokens for createAccount: the owner's password, or a privileged app password."""
+    token_id: str | None = None
+    """The jti of a refresh token."""
+    lxm: str | None = None
+
+    @property
+    def is_account(self) -> bool:
+        """Speaks for the account: a session of either kind."""
+        return self.kind is Kind.OWNER or self.kind is Kind.APP_PASSWORD
+
+
+NOBODY = Principal(Kind.NOBODY)
+
+_NEEDS_NOTHING = frozenset({Access.OPTIONAL, Access.OPTIONAL_SERVICE})
+_TAKES_SESSION = frozenset({Access.OPTIONAL, Access.SESSION, Access.OWNER, Access.SESSION_OR_SERVICE})
+_TAKES_SERVICE = frozenset({Access.SERVICE, Access.SESSION_OR_SERVICE, Access.OPTIONAL_SERVICE})
+_TAKES_REFRESH = frozenset({Access.REFRESH, Access.REFRESH_EXPIRED})
+
+
+class AccessControl:
+    """Judges Authorization headers."""
+
+    def __init__(self, config: Config, sessions: Sessions, service_auth: ServiceAuth) -> None:
+        self._admin_password = config.admin_password
+        self._sessions = sessions
+        self._service_auth = service_auth
+
+    async def authenticate(self, authorization: str | None, access: Access, nsid: str) -> Principal:
+        """The principal that calls `nsid`. Raises Unauthorized with the status and name its docstring above tells."""
+        if access is Access.PUBLIC:
+            return NOBODY
+        if not authorization:
+            if access in _NEEDS_NOTHING:
+                return NOBODY
+            raise Unauthorized("Authentication Required", error="AuthMissing")
+        scheme, _, credential = authorization.partition(" ")
+        if len(authorization) > MAX_HEADER:
+            raise _wrong("The Authorization header is too long")
+        match scheme.lower():
+            case "bearer":
+                return await self._bearer(credential.strip(), access, nsid)
+            case "basic":
+                return self._basic(credential.strip(), access)
+        raise _wrong(f"Unexpected authorization type, expected {'Basic' if access is Access.ADMIN else 'Bearer'}")
+
+    async def _bearer(self, token: str, access: Access, nsid: str) -> Principal:
+        if access in _TAKES_SESSION and self._sessions.looks_like_ours(token):
+            principal = self._sessions.check_access(token)
+            if access is Access.OWNER and principal.kind is not Kind.OWNER:
+                raise _wrong("Bad token scope: an app password may not do this")
+            return principal
+        if access in _TAKES_REFRESH:
+            return self._sessions.check_refresh(token, allow_expired=access is Access.REFRESH_EXPIRED)
+        if access in _TAKES_SERVICE:
+            own_account = access is Access.SESSION_OR_SERVICE
+            return await self._service_auth.accept(token, nsid, only_own_account=own_account)
+        raise _wrong("This token is not for this method")
+
+    def _basic(self, credential: str, access: Access) -> Principal:
+        if access is not Access.ADMIN:
+            raise _wrong("Unexpected authorization type, expected Bearer")
+        try:
+            user, _, password = b64decode(credential, validate=True).decode().partition(":")
+        except ValueError:
+            raise _wrong("The Authorization header is malformed") from None
+        expected = self._admin_password or ""
+        if not hmac.compare_digest(password.encode(), expected.encode()) or not expected or user != "admin":
+            raise Unauthorized("Authentication Required", error="AuthenticationRequired")
+        return Principal(Kind.ADMIN, privileged=True)
+
+
+def _wrong(message: str) -> Unauthorized:
+    """A credential of the wrong kind: 400, so that clients do not take it for a missing one."""
+    return Unauthorized(message, error="InvalidToken", status=400)

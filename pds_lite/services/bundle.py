@@ -1,0 +1,51 @@
+"""Services: the parts of a running PDS, joined once by `app` and passed to every handler as its first argument.
+
+A handler takes what it needs from here and nothing from module globals, so tests build their own. The record knows no
+behaviour; what two parts do together belongs to one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pds_lite.clock import Clock
+    from pds_lite.config import Config
+    from pds_lite.net.http_client import HttpClient
+    from pds_lite.services.access import AccessControl
+    from pds_lite.services.account import Accounts
+    from pds_lite.services.blobs import Blobs
+    from pds_lite.services.crawlers import Crawlers
+    from pds_lite.services.identity import Identity
+    from pds_lite.services.key_store import Keys
+    from pds_lite.services.rate_limits import RateLimits
+    from pds_lite.services.repo_import import RepoImport
+    from pds_lite.services.repo_reader import RepoReader
+    from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.services.sequencer import Sequencer
+    from pds_lite.services.sessions import Sessions
+    from pds_lite.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a handler may use. Built by app.py."""
+
+    config: Config
+    clock: Clock
+    store: Store
+    keys: Keys
+    http: HttpClient
+    limits: RateLimits
+    identity: Identity
+    account: Accounts
+    """The one account: `account.account` is its row (None on an empty box), `account.require()` raises without one."""
+    sessions: Sessions
+    access: AccessControl
+    sequencer: Sequencer
+    blobs: Blobs
+    repo: RepoWriter
+    reader: RepoReader
+    importer: RepoImport
+    crawlers: Crawlers
