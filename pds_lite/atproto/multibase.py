@@ -27,7 +27,7 @@ def encode_base58(data: bytes) -> str:
 
 
 def decode_multibase(text: str) -> bytes:
-    """The bytes behind a `b` or `z` prefixed text. Raises BadData for other bases, stray letters or non-zero spare bits."""
+    """The bytes behind a `b` or `z` prefixed text. Raises BadData for another base, stray letters or spare bits."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise BadData("multibase text is too long or not ASCII")
     if text[:1] == "z":
