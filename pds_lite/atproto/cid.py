@@ -5,6 +5,7 @@ byte string. New CIDs are always of the blessed kind: version 1, codec dag-cbor 
 accepted where a foreign repository may hold them (leaf links are kept byte for byte), never made.
 """
 
+import re
 from base64 import b32encode
 from hashlib import sha256
 from typing import Self
@@ -19,6 +20,9 @@ _SHA2_256 = 0x12
 _DAG_CBOR_PREFIX = bytes((1, DAG_CBOR, _SHA2_256, 32))
 _RAW_PREFIX = bytes((1, RAW, _SHA2_256, 32))
 _MAX_BYTES = 100
+_USUAL_TEXT = re.compile(r"baf(?:yrei|krei)[a-h][a-z2-7]{51}", re.ASCII)
+"""The text of a blessed CID: the letters after `b` stand for its version, codec, hash function and hash length."""
+_TO_DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
 
 
 class Cid(bytes):
@@ -66,6 +70,12 @@ class Cid(bytes):
     @classmethod
     def parse(cls, text: str) -> Self:
         """A CID in text form (base32 or base58btc). Raises BadSyntax."""
+        if _USUAL_TEXT.fullmatch(text):
+            # Ten times as fast as the general path: as digits of base 32, 290 bits of which the last two must be zero.
+            number = int(text[1:].translate(_TO_DIGITS), 32)
+            if number & 3:
+                raise BadSyntax("not a CID: base32 has non-zero spare bits")
+            return cls((number >> 2).to_bytes(36, "big"))
         try:
             return cls.decode(decode_multibase(text))
         except BadData as problem:

@@ -24,7 +24,7 @@ Value: TypeAlias = "bool | int | str | bytes | Cid | list[Value] | dict[str, Val
 MAX_DEPTH: Final = 130
 """Containers inside each other. Above what JSON input may nest (100), below what orjson can write (254)."""
 MAX_ITEMS: Final = 262_144
-"""Values and keys in one object from outside; an empty list costs 64 bytes of memory for one byte of input."""
+"""Values and keys in one object; an empty list costs 64 bytes of memory for one byte of input."""
 _SMALL: Final = 65_536
 """Objects up to this size may hold as many items as they like: they cannot need more than a few MB."""
 _MIN_INT, _MAX_INT = -(1 << 63), (1 << 63) - 1
@@ -35,12 +35,13 @@ _LINK_TAG = 42
 def encode(value: Value) -> bytes:
     """The one DRISL encoding of a value. Raises BadData for anything that the data model does not hold.
 
-    Types are compared exactly: a float, tuple, datetime, subclass of dict or integer beyond 64 bits is refused.
+    Types are compared exactly: a float, tuple, datetime, subclass of dict or integer beyond 64 bits is refused. So is
+    what `decode` would refuse for its depth or its number of items.
     """
-    try:
-        return cbor2.dumps(_arrange(value, 0))
-    except (UnicodeEncodeError, TypeError):
-        raise BadData("a text with a lone surrogate or a map key that is not a text") from None
+    data = _dump(value)
+    if len(data) > _SMALL:
+        _end_of_item(data, 0)
+    return data
 
 
 def decode(data: bytes) -> Value:
@@ -51,7 +52,7 @@ def decode(data: bytes) -> Value:
     if len(data) > _SMALL:
         _end_of_item(data, 0)
     value: Value = _load(data)
-    if encode(value) != data:
+    if _dump(value) != data:
         raise BadData("not canonical DAG-CBOR")
     return value
 
@@ -72,6 +73,13 @@ def decode_prefix(data: bytes, offset: int = 0) -> tuple[Value, int]:
     """
     end = _end_of_item(data, offset)
     return decode(data[offset:end]), end
+
+
+def _dump(value: Value) -> bytes:
+    try:
+        return cbor2.dumps(_arrange(value, 0))
+    except (UnicodeEncodeError, TypeError):
+        raise BadData("a text with a lone surrogate or a map key that is not a text") from None
 
 
 def _load(data: bytes) -> Any:
@@ -137,7 +145,18 @@ def _arrange_map(content: dict[str, Value], depth: int) -> dict[str, Any]:
 def _arrange_list(content: list[Value], depth: int) -> list[Any]:
     if depth > MAX_DEPTH:
         raise BadData("nested too deeply")
-    return [value if type(value) in _PLAIN else _arrange(value, depth) for value in content]
+    arranged: list[Any] = []
+    for value in content:
+        kind = type(value)
+        if kind in _PLAIN:
+            arranged.append(value)
+        elif kind is dict:
+            arranged.append(_arrange_map(value, depth + 1))  # type: ignore[arg-type]
+        elif kind is list:
+            arranged.append(_arrange_list(value, depth + 1))  # type: ignore[arg-type]
+        else:
+            arranged.append(_leaf(value))
+    return arranged
 
 
 def _leaf(value: Value) -> Any:

@@ -11,7 +11,7 @@ This module knows nothing of lexicons: which fields a record may have is not ask
 from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -84,12 +84,12 @@ def json_default(value: Any) -> dict[str, str]:
 def find_blob_refs(value: Value) -> list[BlobRef]:
     """Every blob a value refers to, in document order, repeats kept; maps that are not quite blobs are passed over."""
     return [
-        BlobRef(entry["ref"], entry["mimeType"], entry["size"])  # type: ignore[arg-type]
-        for entry in _maps(value)
+        BlobRef(ref, mime_type, size)
+        for entry in _media_maps(value)
         if entry.get("$type") == "blob"
-        and type(entry.get("ref")) is Cid
-        and type(entry.get("mimeType")) is str
-        and type(entry.get("size")) is int
+        and type(ref := entry.get("ref")) is Cid
+        and type(mime_type := entry["mimeType"]) is str
+        and type(size := entry.get("size")) is int
     ]
 
 
@@ -99,8 +99,7 @@ def has_legacy_blob(value: Value) -> bool:
     Those are read in old records and never accepted in new ones.
     """
     return any(
-        "mimeType" in entry and len(entry) == 2 and _is_cid(entry.get("cid")) and type(entry["mimeType"]) is str
-        for entry in _maps(value)
+        len(entry) == 2 and _is_cid(entry.get("cid")) and type(entry["mimeType"]) is str for entry in _media_maps(value)
     )
 
 
@@ -120,7 +119,11 @@ def _map_from_json(content: dict[str, Any], depth: int) -> Value:
         else:
             content[key] = _leaf_from_json(value)
     if "$type" in content:
-        _check_type(content)
+        name = content["$type"]
+        if type(name) is not str or not name:
+            raise BadData("$type must be a text that is not empty")
+        if name == "blob":
+            _check_blob(content)
     if "$link" in content:
         return _link_from_json(content)
     if "$bytes" in content:
@@ -162,16 +165,12 @@ def _check_key(key: str) -> None:
         raise BadData("map key is too long")
 
 
-def _check_type(content: dict[str, Any]) -> None:
-    name = content["$type"]
-    if type(name) is not str or not name:
-        raise BadData("$type must be a text that is not empty")
-    if name == "blob":
-        ref, mime_type, size = content.get("ref"), content.get("mimeType"), content.get("size")
-        if content.keys() != _BLOB_KEYS or type(ref) is not Cid or not ref.is_raw:
-            raise BadData("a blob must have ref (a link with codec raw), mimeType and size, and nothing else")
-        if type(mime_type) is not str or not mime_type or type(size) is not int or size <= 0:
-            raise BadData("a blob must have a mimeType that is not empty and a size above zero")
+def _check_blob(content: dict[str, Any]) -> None:
+    ref, mime_type, size = content.get("ref"), content.get("mimeType"), content.get("size")
+    if content.keys() != _BLOB_KEYS or type(ref) is not Cid or not ref.is_raw:
+        raise BadData("a blob must have ref (a link with codec raw), mimeType and size, and nothing else")
+    if type(mime_type) is not str or not mime_type or type(size) is not int or size <= 0:
+        raise BadData("a blob must have a mimeType that is not empty and a size above zero")
 
 
 def _link_from_json(content: dict[str, Any]) -> Cid:
@@ -195,16 +194,25 @@ def _bytes_from_json(content: dict[str, Any]) -> bytes:
         raise BadData("$bytes is not base64") from None
 
 
-def _maps(value: Value) -> Iterator[dict[str, Value]]:
-    """Every map in a value, in document order. A stack instead of recursion: no depth limit to exceed."""
-    stack = [value]
-    while stack:
-        entry = stack.pop()
-        if type(entry) is dict:
-            yield entry
-            stack.extend([child for child in entry.values() if type(child) in (dict, list)][::-1])
-        elif type(entry) is list:
-            stack.extend([child for child in entry if type(child) in (dict, list)][::-1])
+def _media_maps(value: Value) -> list[dict[str, Value]]:
+    """Every map with a mimeType, in document order: what a blob reference of either form must have."""
+    found: list[dict[str, Value]] = []
+    if type(value) is dict:
+        _collect_media_maps(value, value.values(), found)
+    elif type(value) is list:
+        _collect_media_maps({}, value, found)
+    return found
+
+
+def _collect_media_maps(container: dict[str, Value], entries: Iterable[Value], found: list[dict[str, Value]]) -> None:
+    if "mimeType" in container:
+        found.append(container)
+    for entry in entries:
+        kind = type(entry)
+        if kind is dict:
+            _collect_media_maps(entry, entry.values(), found)  # type: ignore[arg-type, union-attr]
+        elif kind is list:
+            _collect_media_maps({}, entry, found)  # type: ignore[arg-type]
 
 
 def _is_cid(value: Value) -> bool:

@@ -8,7 +8,7 @@ from pds_lite.errors import BadSyntax
 Nsid = NewType("Nsid", str)
 
 MAX_NSID = 317
-"""A host name of 253, a dot and a name of 63. Only the sum is checked: the interop vectors let one borrow of the other."""
+"""A host name of 253, a dot, a name of 63. Only the sum is checked: the interop vectors hold longer host names."""
 _NSID = re.compile(
     r"[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
     r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
