@@ -1,8 +1,8 @@
 """Access: from an Authorization header to a Principal, or a refusal by name.
 
 Rules that hold here
-- Every XRPC method states one Access; nothing else decides who may call it. The comment of each member is the whole rule
-  for app passwords: they never get OWNER methods.
+- Every XRPC method states one Access; nothing else decides who may call it. The comment of each member is the whole
+  rule for app passwords: they never get OWNER methods.
 - No credential is 401 AuthMissing. A credential of the wrong kind is 400 InvalidToken, an expired or revoked one
   400 ExpiredToken: clients refresh on that name and give up on any other (protocol digest 12).
 - This runs before every authenticated request, so it only looks at memory: sessions are held there by `sessions`.
@@ -58,7 +58,7 @@ class Kind(Enum):
 
     NOBODY = "nobody"
     OWNER = "owner"
-    APP_PASSWORD = "app-password"
+    APP = "app-password"
     REFRESH = "refresh"
     SERVICE = "service"
     ADMIN = "admin"
@@ -81,7 +81,7 @@ class Principal:
     @property
     def is_account(self) -> bool:
         """Speaks for the account: a session of either kind."""
-        return self.kind is Kind.OWNER or self.kind is Kind.APP_PASSWORD
+        return self.kind is Kind.OWNER or self.kind is Kind.APP
 
 
 NOBODY = Principal(Kind.NOBODY)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pds_lite.services.repo_reader import RepoReader
     from pds_lite.services.repo_writer import RepoWriter
     from pds_lite.services.sequencer import Sequencer
+    from pds_lite.services.service_auth import ServiceAuth
     from pds_lite.services.sessions import Sessions
+    from pds_lite.services.sign_up import SignUp
     from pds_lite.storage.store import Store
 
 
@@ -43,6 +45,8 @@ class Services:
     """The one account: `account.account` is its row (None on an empty box), `account.require()` raises without one."""
     sessions: Sessions
     access: AccessControl
+    service_auth: ServiceAuth
+    sign_up: SignUp
     sequencer: Sequencer
     blobs: Blobs
     repo: RepoWriter

@@ -1,0 +1,78 @@
+"""First run: from an empty data directory to a box with its account, or one that waits for it with a claim code.
+
+Rules that hold here
+- What is shown once (password, recovery key, claim code) is returned to the caller for showing and kept nowhere. Of the
+  recovery key only the public half ever reaches the DID document.
+- A genesis made without a network waits in the account's row; nothing here needs the internet unless asked to publish.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pds_lite.atproto.crypto import K256Key
+from pds_lite.atproto.multibase import encode_base58
+from pds_lite.errors import BadInput
+from pds_lite.services import passwords
+from pds_lite.services.sign_up import NewAccount
+
+if TYPE_CHECKING:
+    from pds_lite.config import Config
+    from pds_lite.services.bundle import Services
+
+K256_PRIVATE = b"\x81\x26"
+"""Multicodec of a secp256k1 private key, as a varint: the form other atproto tools take a rotation key in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What init has to say. None where there is nothing to show."""
+
+    did: str | None = None
+    handle: str | None = None
+    password: str | None = None
+    """Only one made here; a password that was given is not repeated."""
+    recovery_key: str | None = None
+    """The private key as a multibase multikey."""
+    claim_code: str | None = None
+
+
+def default_handle(config: Config) -> str:
+    """The host name itself, since it resolves without DNS records of its own; a local test name in development."""
+    return "me.test" if config.dev else config.hostname
+
+
+async def make_account(
+    services: Services, *, handle: str | None, email: str, password: str | None, did_method: str, publish: bool
+) -> Prepared:
+    """The account with a new DID: `plc` (with a new recovery key), or `web` for the host name itself.
+
+    Raises BadInput, or UpstreamFailure when the DID was to be published and could not be; then nothing was stored.
+    """
+    chosen = password or passwords.make_password()
+    recovery_key = K256Key.generate(secrets.token_bytes(40)) if did_method == "plc" else None
+    wanted = NewAccount(
+        handle=handle or default_handle(services.config),
+        password=chosen,
+        email=email,
+        did=services.config.service_did if did_method == "web" else None,
+        recovery_key=recovery_key.did_key if recovery_key else None,
+    )
+    account = await services.sign_up.create(wanted, publish=publish and did_method == "plc")
+    return Prepared(
+        did=account.did,
+        handle=account.handle,
+        password=None if password else chosen,
+        recovery_key=encode_base58(K256_PRIVATE + recovery_key.export()) if recovery_key else None,
+    )
+
+
+async def wait_for_claim(services: Services, *, with_code: bool) -> Prepared:
+    """Leaves the box empty; the claim code is the inviteCode of the one createAccount it will take."""
+    if services.account.account is not None:
+        raise BadInput("this box has its account already", hint="pds-lite account show")
+    code = passwords.make_code() if with_code else None
+    await services.sign_up.open_claim(code)
+    return Prepared(claim_code=code)

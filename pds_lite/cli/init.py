@@ -1,0 +1,91 @@
+"""`pds-lite init`: prepares a data directory with keys, identity and account, or an empty box with a claim code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pds_lite import config as settings
+from pds_lite import ujson
+from pds_lite.box.setup import Prepared
+from pds_lite.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The contract of decisions.md."""
+    parser.add_argument("--hostname", required=True, metavar="H", help="public host name; localhost:PORT with --dev")
+    parser.add_argument("--handle", metavar="h", help="default: the host name (me.test with --dev)")
+    parser.add_argument("--email", metavar="e", default="", help="shown to clients; no mail server is needed")
+    parser.add_argument("--did-method", choices=("plc", "web"), default="plc")
+    parser.add_argument("--plc-url", metavar="U", help="publish the DID at this directory before returning")
+    parser.add_argument(
+        "--password-stdin", action="store_true", help="read the password from one line of standard input"
+    )
+    parser.add_argument("--empty", action="store_true", help="no account: print a claim code for createAccount")
+    parser.add_argument(
+        "--no-claim-code", action="store_true", help="with --empty and --dev: the first createAccount needs none"
+    )
+    parser.add_argument("--dev", action="store_true", help="development: http, loopback, .test handles")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepares the box and shows, once, what is shown once."""
+    if arguments.no_claim_code and not (arguments.dev and arguments.empty):
+        raise BadInput("--no-claim-code goes with --empty --dev only: anyone could claim the box")
+    data_dir: Path = arguments.data_dir
+    if (data_dir / "pds-lite.toml").exists():
+        raise BadInput(f"{data_dir} is prepared already", hint=f"pds-lite status --data-dir {data_dir}")
+    password = None
+    if arguments.password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+        if not password:
+            raise BadInput("--password-stdin: the first line of standard input is empty")
+    settings.write_initial(data_dir, hostname=arguments.hostname, dev=arguments.dev, plc_url=arguments.plc_url)
+    try:
+        prepared = asyncio.run(_prepare(arguments, password))
+    except BaseException:
+        # Only the settings written here: keys and whatever else is in the folder stay for the next try.
+        (data_dir / "pds-lite.toml").unlink(missing_ok=True)
+        raise
+    if arguments.json:
+        print(ujson.dumps(asdict(prepared)))
+    else:
+        print_prepared(prepared, data_dir, arguments.hostname)
+    return 0
+
+
+async def _prepare(arguments: argparse.Namespace, password: str | None) -> Prepared:
+    from pds_lite.app import open_box
+    from pds_lite.box import setup
+
+    async with open_box(arguments.data_dir) as services:
+        if arguments.empty:
+            return await setup.wait_for_claim(services, with_code=not arguments.no_claim_code)
+        return await setup.make_account(
+            services,
+            handle=arguments.handle,
+            email=arguments.email,
+            password=password,
+            did_method=arguments.did_method,
+            publish=arguments.plc_url is not None,
+        )
+
+
+def print_prepared(prepared: Prepared, data_dir: Path, hostname: str) -> None:
+    """What a person has to write down, and the next step."""
+    print(f"Prepared {data_dir} for {hostname}.")
+    if prepared.did is not None:
+        print(f"  DID           {prepared.did}")
+        print(f"  handle        {prepared.handle}")
+    if prepared.password is not None:
+        print(f"  password      {prepared.password}")
+    if prepared.recovery_key is not None:
+        print(f"  recovery key  {prepared.recovery_key}")
+        print("                Write it down: it overrules this box for your identity, and it is kept nowhere.")
+    if prepared.claim_code is not None:
+        print(f"  claim code    {prepared.claim_code}")
+        print("                Give it as the invite code when you create or move your account here.")
+    print(f"Next: pds-lite serve --data-dir {data_dir}")

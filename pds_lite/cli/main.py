@@ -1,0 +1,85 @@
+"""The `pds-lite` command: finds the subcommand, runs it, and words its failures for a person at a keyboard."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pds_lite.errors import PdsError
+
+COMMANDS = {
+    "init": "prepare a data directory: keys, identity, account",
+    "serve": "run the server (prepares a local box first where there is none)",
+    "status": "what this box is, and how it does",
+    "doctor": "look for trouble; with --store check every stored byte",
+    "account": "show the account; passwords, app passwords, codes; activate or deactivate",
+    "repo": "export, import or verify the repository",
+    "discover": "find boxes on this network",
+    "version": "versions of pds-lite and of what it stands on",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the process's exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except PdsError as problem:
+        _complain(problem.message or problem.error, problem.hint)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to say, and nothing more to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as problem:
+        where = f": {problem.filename}" if problem.filename else ""
+        _complain(f"{problem.strerror or problem}{where}")
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def default_data_dir() -> Path:
+    """PDS_LITE_DATA_DIR, else the system's place if it is prepared, else the user's."""
+    chosen = os.environ.get("PDS_LITE_DATA_DIR")
+    if chosen:
+        return Path(chosen)
+    system = Path("/var/lib/pds-lite")
+    if os.access(system / "pds-lite.toml", os.R_OK):
+        return system
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "pds-lite"
+
+
+def _run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="pds-lite", description="A personal data server for one person.")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    chosen = next((word for word in arguments if word in COMMANDS), None)
+    run = None
+    for name, sentence in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=sentence, description=sentence.capitalize() + ".")
+        if name == chosen:
+            module = importlib.import_module(f"pds_lite.cli.{name}")
+            subparser.add_argument(
+                "--data-dir", type=Path, default=None, metavar="D", help="where this box keeps everything"
+            )
+            subparser.add_argument("--json", action="store_true", help="answer in JSON")
+            module.add_arguments(subparser)
+            run = module.run
+    parsed = parser.parse_args(arguments)
+    if parsed.version:
+        return int(importlib.import_module("pds_lite.cli.version").run(argparse.Namespace(json=False)))
+    if run is None:
+        parser.print_help()
+        return 2
+    if parsed.data_dir is None:
+        parsed.data_dir = default_data_dir()
+    return int(run(parsed))
+
+
+def _complain(message: str, hint: str = "") -> None:
+    print(f"pds-lite: {message}", file=sys.stderr)
+    if hint:
+        print(f"  try: {hint}", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""`pds-lite repo`: the repository as a CAR file, out and in, and its verification."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from pds_lite import ujson
+from pds_lite.cli import daemon
+
+_PIECE = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Export FILE, import FILE, verify"""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, sentence in (
+        ("export", "write the repository to FILE, a CAR; - is standard output"),
+        ("import", "replace the repository by the CAR in FILE"),
+        ("verify", "check every block, the tree and the signature as a stranger would"),
+    ):
+        action = actions.add_parser(name, help=sentence, description=sentence)
+        action.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS, metavar="D")
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+        if name != "verify":
+            action.add_argument("file", type=Path, metavar="FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs one action."""
+    if arguments.action == "export":
+        answer = _export(arguments)
+    elif arguments.action == "import":
+        answer = daemon.run(arguments.data_dir, "repo.import", body=lambda: _pieces(arguments.file))
+    else:
+        answer = daemon.run(arguments.data_dir, "repo.verify")
+    text = ujson.dumps(answer) if arguments.json else ", ".join(f"{name} {value}" for name, value in answer.items())
+    print(text, file=sys.stderr if arguments.action == "export" and str(arguments.file) == "-" else sys.stdout)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> Any:
+    """Writes to a neighbour and renames, so that FILE is either whole or what it was."""
+    target: Path = arguments.file
+    if str(target) == "-":
+        return daemon.run(arguments.data_dir, "repo.export", receive=sys.stdout.buffer.write)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            answer = daemon.run(arguments.data_dir, "repo.export", receive=file.write)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return answer
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece

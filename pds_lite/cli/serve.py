@@ -1,0 +1,86 @@
+"""`pds-lite serve`: runs the server; with nothing prepared it first makes a working local box and says what is next."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from pds_lite import config as settings
+from pds_lite.app import App, build, open_box
+from pds_lite.config import Config
+
+DEFAULT_PORT = 2583
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The contract of decisions.md."""
+    parser.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=None, help=f"port to listen on (default {DEFAULT_PORT})")
+    parser.add_argument("--dev", action="store_true", help="development: http, loopback peers, .test handles")
+    parser.add_argument("--no-mdns", action="store_true", help="do not announce the box on the LAN")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until SIGTERM or SIGINT."""
+    fresh = not (arguments.data_dir / "pds-lite.toml").exists()
+    if fresh:
+        _prepare(arguments.data_dir, arguments.port or DEFAULT_PORT)
+    config = _config(arguments)
+    return serve(build(config))
+
+
+def serve(app: App) -> int:
+    """Runs uvicorn with our protocol around a built app."""
+    return app.serve()
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    overrides = {
+        name: value
+        for name, value in (
+            ("host", arguments.host),
+            ("port", arguments.port),
+            ("dev", True if arguments.dev else None),
+            ("mdns", False if arguments.no_mdns else None),
+        )
+        if value is not None
+    }
+    return settings.load(arguments.data_dir, overrides=overrides)
+
+
+def _prepare(data_dir: Path, port: int) -> None:
+    from pds_lite.box import setup
+    from pds_lite.cli.init import print_prepared
+
+    hostname = f"localhost:{port}"
+    settings.write_initial(data_dir, hostname=hostname, dev=True)
+
+    async def prepare() -> setup.Prepared:
+        async with open_box(data_dir) as services:
+            return await setup.make_account(
+                services, handle=None, email="", password=None, did_method="plc", publish=False
+            )
+
+    prepared = asyncio.run(prepare())
+    print_prepared(prepared, data_dir, hostname)
+    print(_first_post(f"http://{hostname}", prepared.handle or "", prepared.password or ""))
+    sys.stdout.flush()
+
+
+def _first_post(url: str, handle: str, password: str) -> str:
+    """A snippet for another terminal that signs in and posts."""
+    return f"""
+This is a box for trying out: its DID is not published. Post with it from another terminal:
+
+  URL={url}
+  TOKEN=$(curl -s $URL/xrpc/com.atproto.server.createSession -H 'Content-Type: application/json' \\
+    -d '{{"identifier": "{handle}", "password": "{password}"}}' | sed 's/.*"accessJwt":"\\([^"]*\\)".*/\\1/')
+  curl -s $URL/xrpc/com.atproto.repo.createRecord -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json'
+  \\
+    -d '{{"repo": "{handle}", "collection": "app.bsky.feed.post",
+         "record": {{"text": "Hello from my own box", "createdAt": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"}}}}'
+
+For a public box: pds-lite init --data-dir DIR --hostname your.domain
+"""

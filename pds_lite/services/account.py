@@ -1,0 +1,273 @@
+"""Accounts: the one account of the box. Its row, its passwords, and whether it is active here.
+
+Rules that hold here
+- The row is held in memory and changes only after the change is durable; an empty box has none.
+- A change of status and the events that announce it are one transaction (`RepoWriter.transact`).
+- An account is activated only when its DID document leads here: otherwise two hosts would speak for it. A genesis
+  operation that waits to be published counts as the document, so that a box works on a bench without internet.
+- An app password has 80 random bits, so a plain digest of it is kept; the owner's password is argon2id's work.
+How the account comes to be is sign_up's business.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from pds_lite.atproto import dag_cbor, did_doc
+from pds_lite.atproto.commit import decode_commit, verify_commit
+from pds_lite.config import DEFAULT_PLC_URL
+from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized
+from pds_lite.services import passwords
+from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
+from pds_lite.storage import account_store
+from pds_lite.storage.account_store import Account, AppPassword
+
+if TYPE_CHECKING:
+    from pds_lite.clock import Clock
+    from pds_lite.config import Config
+    from pds_lite.services.identity import Identity
+    from pds_lite.services.key_store import Keys
+    from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.services.sessions import Sessions
+    from pds_lite.storage.store import Store, WriteTxn
+
+MAX_APP_PASSWORDS = 100
+MIN_PASSWORD = 8
+MAX_PASSWORD = 256
+"""Characters of a new password."""
+MAX_PASSWORD_SHOWN = 512
+"""Characters of a password at sign-in; longer ones are not hashed at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Which secret opened the door."""
+
+    app_password: str | None
+    """Name of the app password; None for the owner's own."""
+    privileged: bool
+
+
+class Accounts:
+    """The account and what its owner does to it. `start` reads it from the store."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        store: Store,
+        keys: Keys,
+        *,
+        identity: Identity,
+        repo: RepoWriter,
+        sessions: Sessions,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._store = store
+        self._keys = keys
+        self._identity = identity
+        self._repo = repo
+        self._sessions = sessions
+        self._account: Account | None = None
+
+    def start(self) -> None:
+        """Reads the account."""
+        with self._store.read() as txn:
+            self._account = account_store.get_account(txn)
+
+    @property
+    def account(self) -> Account | None:
+        """The account's row, None on an empty box."""
+        return self._account
+
+    @property
+    def active(self) -> bool:
+        """There is an account, and it is active here."""
+        return self._account is not None and self._account.status == "active"
+
+    def require(self) -> Account:
+        """The account. Raises NotFound on an empty box."""
+        if self._account is None:
+            raise NotFound("this server has no account yet", error="AccountNotFound", hint="pds-lite init")
+        return self._account
+
+    def adopt(self, account: Account) -> None:
+        """Takes over a row that another service has just stored."""
+        self._account = account
+
+    async def log_in(self, identifier: str, password: str) -> Login:
+        """Checks a DID, handle or e-mail address and a password or app password. Raises Unauthorized."""
+        account = self._account
+        if account is None or not _names(account, identifier) or len(password) > MAX_PASSWORD_SHOWN:
+            raise _wrong_password()
+        app_password = self._find_app_password(password)
+        if app_password is not None:
+            return Login(app_password.name, app_password.privileged)
+        if not await passwords.verify_password(account.password_hash, password):
+            raise _wrong_password()
+        return Login(None, privileged=True)
+
+    async def set_password(self, password: str) -> None:
+        """Replaces the owner's password and ends every session. Raises BadInput for one too short or too long."""
+        account = replace(self.require(), password_hash=await hash_new_password(password))
+        await self._store.write(lambda txn: account_store.put_account(txn, account), "password")
+        self._account = account
+        await self._sessions.end_all()
+
+    # -- app passwords
+
+    async def create_app_password(self, name: str, *, privileged: bool) -> tuple[AppPassword, str]:
+        """A new app password: its row, and the only sight of its text. Raises BadInput for a name in use."""
+        self.require()
+        if not 0 < len(name) <= 128:
+            raise BadInput("the name of an app password has 1 to 128 characters")
+        text = passwords.make_app_password()
+        row = AppPassword(name, _digest(text), privileged, self._clock.now_us())
+
+        def change(txn: WriteTxn) -> None:
+            rows = list(account_store.list_app_passwords(txn))
+            if any(other.name == name for other in rows):
+                raise BadInput(f"there is an app password named {name[:128]!r} already")
+            if len(rows) >= MAX_APP_PASSWORDS:
+                raise BadInput(f"there are {MAX_APP_PASSWORDS} app passwords already; revoke one first")
+            account_store.put_app_password(txn, row)
+
+        await self._store.write(change, "app password")
+        return row, text
+
+    def list_app_passwords(self) -> list[AppPassword]:
+        """All app passwords, oldest first."""
+        with self._store.read() as txn:
+            return sorted(account_store.list_app_passwords(txn), key=lambda row: row.created_us)
+
+    async def revoke_app_password(self, name: str) -> None:
+        """Deletes an app password and ends its sessions; one that is not there is no error, as upstream."""
+        await self._store.write(lambda txn: account_store.delete_app_password(txn, name), "revoke app password")
+        await self._sessions.end_of_app_password(name)
+
+    def _find_app_password(self, text: str) -> AppPassword | None:
+        if not passwords.is_app_password(text):
+            return None
+        digest = _digest(text)
+        found = [row for row in self.list_app_passwords() if hmac.compare_digest(row.hash, digest)]
+        return found[0] if found else None
+
+    # -- active or not
+
+    async def activate(self) -> None:
+        """Makes the account speak from here, and announces it also when it was active: a lost #account event mutes it.
+
+        Raises BadInput (IncompatibleDidDoc) while the DID document leads elsewhere.
+        """
+        account = self.require()
+        await self._check_did_document(account)
+        active = replace(account, status="active")
+        announce: list[Announcement] = [IdentityEvent(account.handle), AccountEvent(True, None)]
+        if not self._head_is_ours():
+            announce.append(CommitEvent())
+        announce.append(SyncEvent())
+        await self._repo.transact(lambda txn: account_store.put_account(txn, active), announce)
+        self._account = active
+
+    async def deactivate(self) -> None:
+        """Stops the account here; reading and moving out go on. Nothing happens when it is deactivated already."""
+        account = self.require()
+        if account.status == "deactivated":
+            return
+        inactive = replace(account, status="deactivated")
+        await self._repo.transact(
+            lambda txn: account_store.put_account(txn, inactive), [AccountEvent(False, "deactivated")]
+        )
+        self._account = inactive
+
+    async def publish(self) -> None:
+        """Publishes a DID that was made offline; nothing happens if it was published before.
+
+        Raises UpstreamFailure, or BadInput for a development box that knows no directory but the public one.
+        """
+        account = self.require()
+        if account.plc_op is None:
+            return
+        if self._config.dev and self._config.plc_url == DEFAULT_PLC_URL:
+            raise BadInput("a development box is not published to the public directory", hint="set PDS_LITE_PLC_URL")
+        operation = dag_cbor.decode_own(account.plc_op)
+        assert isinstance(operation, dict)
+        await self._identity.publish_plc(account.did, operation)
+        published = replace(account, plc_op=None)
+        await self._store.write(lambda txn: account_store.put_account(txn, published), "published")
+        self._account = published
+
+    async def did_document_leads_here(self) -> bool:
+        """checkAccountStatus.validDid."""
+        try:
+            await self._check_did_document(self.require())
+        except PdsError:
+            return False
+        return True
+
+    def did_document(self) -> dict[str, Any] | None:
+        """The account's DID document as this box knows it, None while it leads elsewhere.
+
+        Clients follow its endpoint at sign-in; one that still names the old host would send them away in mid-move.
+        """
+        account = self._account
+        if account is None or account.status != "active":
+            return None
+        return did_doc.build(
+            account.did,
+            handle=account.handle,
+            signing_did_key=self._keys.signing.did_key,
+            services=[did_doc.pds_service(self._config.public_url)],
+        )
+
+    async def _check_did_document(self, account: Account) -> None:
+        if account.plc_op is not None:
+            return
+        if account.did == self._config.service_did:
+            return  # did:web on this very host: the document is the one we serve
+        doc = await self._identity.did_doc(account.did, refresh=True)
+        if doc.pds != self._config.public_url:
+            raise _incompatible(f"the DID document names {doc.pds or 'no PDS'}, not {self._config.public_url}")
+        if doc.signing_key != self._keys.signing.did_key:
+            raise _incompatible("the DID document has another signing key than this server")
+
+    def _head_is_ours(self) -> bool:
+        """True if relays can verify the head with the key that the DID document has now."""
+        head = self._repo.head
+        if head is None:
+            return False
+        try:
+            verify_commit(decode_commit(head.commit_block), self._keys.signing.did_key)
+        except BadCommit:
+            return False
+        return True
+
+
+async def hash_new_password(password: str) -> str:
+    """The argon2id hash of a password chosen now. Raises BadInput."""
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise BadInput(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    return await passwords.hash_password(password)
+
+
+def _names(account: Account, identifier: str) -> bool:
+    name = identifier.strip().removeprefix("@").lower()
+    return name in (account.did.lower(), account.handle.lower()) or (
+        bool(account.email) and name == account.email.lower()
+    )
+
+
+def _digest(text: str) -> bytes:
+    return sha256(b"pds-lite app password " + text.encode()).digest()
+
+
+def _wrong_password() -> Unauthorized:
+    return Unauthorized("Invalid identifier or password")
+
+
+def _incompatible(message: str) -> BadInput:
+    return BadInput(message, error="IncompatibleDidDoc")

@@ -1,0 +1,138 @@
+"""Service auth: the short JWTs one atproto service shows another (protocol digest 9, specs/xrpc).
+
+`ServiceAuth.mint` makes them for the account's own use of other services; `ServiceAuth.accept` judges those shown to
+this server (a video service that uploads for us, a move of an account to this box). The pure part, signature and
+claims, is atproto/service_auth. What must not be minted stands in the tables here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from pds_lite.atproto import service_auth
+from pds_lite.atproto.service_auth import ServiceToken
+from pds_lite.atproto.syntax import is_did, is_nsid
+from pds_lite.errors import BadInput, PdsError, Unauthorized
+from pds_lite.services.access import Kind, Principal
+
+if TYPE_CHECKING:
+    from pds_lite.clock import Clock
+    from pds_lite.config import Config
+    from pds_lite.services.account import Accounts
+    from pds_lite.services.identity import Identity
+    from pds_lite.services.key_store import Keys
+
+DEFAULT_TTL_S = 60
+MAX_TTL_S = 3600
+MAX_TTL_WITHOUT_METHOD_S = 60
+
+PROTECTED = frozenset(
+    {
+        "com.atproto.identity.requestPlcOperationSignature",
+        "com.atproto.identity.signPlcOperation",
+        "com.atproto.identity.updateHandle",
+        "com.atproto.server.activateAccount",
+        "com.atproto.server.confirmEmail",
+        "com.atproto.server.createAppPassword",
+        "com.atproto.server.deactivateAccount",
+        "com.atproto.server.deleteAccount",
+        "com.atproto.server.getAccountInviteCodes",
+        "com.atproto.server.getSession",
+        "com.atproto.server.listAppPasswords",
+        "com.atproto.server.requestAccountDelete",
+        "com.atproto.server.requestEmailConfirmation",
+        "com.atproto.server.requestEmailUpdate",
+        "com.atproto.server.revokeAppPassword",
+        "com.atproto.server.updateEmail",
+    }
+)
+"""Account management: no service may hold a token for it."""
+
+
+def is_privileged(nsid: str) -> bool:
+    """Methods that a plain app password may neither proxy nor get a token for: direct messages, moving away."""
+    return nsid.startswith("chat.bsky.") or nsid == "com.atproto.server.createAccount"
+
+
+class ServiceAuth:
+    """Makes and judges service JWTs."""
+
+    def __init__(self, config: Config, clock: Clock, keys: Keys, identity: Identity, accounts: Accounts) -> None:
+        self._audiences = (config.service_did, f"{config.service_did}#atproto_pds")
+        self._clock = clock
+        self._keys = keys
+        self._identity = identity
+        self._accounts = accounts
+
+    def mint_for_client(self, principal: Principal, aud: str, lxm: str | None, exp: int | None) -> str:
+        """getServiceAuth: a token in the account's name, within what its session may do.
+
+        `aud` is a DID or `did#service`, `exp` seconds since the epoch. Raises BadInput (BadExpiration).
+        """
+        if not is_audience(aud):
+            raise BadInput("aud must be a DID or did#service reference")
+        if lxm is not None and not is_nsid(lxm):
+            raise BadInput("lxm must be an NSID")
+        if lxm in PROTECTED:
+            raise BadInput(f"cannot request a service auth token for the following protected method: {lxm}")
+        if lxm is not None and is_privileged(lxm) and not principal.privileged:
+            raise BadInput(f"insufficient access to request a service auth token for the following method: {lxm}")
+        return self.mint(aud, lxm, self._check_expiry(exp, lxm))
+
+    def mint(self, aud: str, lxm: str | None, exp: int | None = None) -> str:
+        """A token in the account's name, good for a minute unless `exp` (seconds since the epoch) says otherwise."""
+        now = self._clock.now()
+        did = self._accounts.require().did
+        jti = secrets.token_hex(16)
+        return service_auth.mint(self._keys.signing, did, aud, lxm, now, exp or now + DEFAULT_TTL_S, jti)
+
+    async def accept(self, token: str, nsid: str, *, only_own_account: bool = False) -> Principal:
+        """The issuer of a token made for this server and for `nsid`. Raises Unauthorized.
+
+        `only_own_account` refuses any issuer but the account that lives here.
+        """
+        shown = service_auth.read(token, self._audiences, nsid, self._clock.now())
+        account = self._accounts.account
+        if account is not None and shown.iss == account.did:
+            if not shown.verify(self._keys.signing.did_key):
+                raise service_auth.bad_signature()
+        elif only_own_account:
+            raise Unauthorized("the token is not the account's own", error="BadJwtIss")
+        elif not await self._verified_by_document(shown):
+            raise service_auth.bad_signature()
+        return Principal(Kind.SERVICE, shown.iss, lxm=shown.lxm)
+
+    async def _verified_by_document(self, shown: ServiceToken) -> bool:
+        """Asks the issuer's DID document, and once more freshly: a key may have been changed since it was cached."""
+        for refresh in (False, True):
+            try:
+                document = await self._identity.did_doc(shown.iss, refresh=refresh)
+            except PdsError as problem:
+                raise Unauthorized(f"could not resolve {shown.iss}: {problem.message}", error="BadJwtIss") from None
+            if document.signing_key is not None and shown.verify(document.signing_key):
+                return True
+        return False
+
+    def _check_expiry(self, exp: int | None, lxm: str | None) -> int | None:
+        if exp is None:
+            return None
+        left = exp - self._clock.now()
+        if left < 0:
+            raise BadInput("expiration is in past", error="BadExpiration")
+        if left > MAX_TTL_S:
+            raise BadInput(
+                "cannot request a token with an expiration more than an hour in the future", error="BadExpiration"
+            )
+        if lxm is None and left > MAX_TTL_WITHOUT_METHOD_S:
+            raise BadInput(
+                "cannot request a method-less token with an expiration more than a minute in the future",
+                error="BadExpiration",
+            )
+        return exp
+
+
+def is_audience(aud: str) -> bool:
+    """A DID, or a DID and a service fragment."""
+    did, mark, fragment = aud.partition("#")
+    return is_did(did) and (not mark or fragment.replace("_", "").replace("-", "").isalnum())

@@ -1,0 +1,274 @@
+"""Sessions: access and refresh tokens of the account, bound to rows that can be taken away.
+
+Terms: a *session* begins at createSession and lives until it is ended or not refreshed for 90 days. An *access token*
+is a JWT (typ at+jwt, 2 h unless PDS_LITE_ACCESS_TTL_S says otherwise), a *refresh token* a JWT (typ refresh+jwt) whose
+jti must be the session's current one.
+
+Rules that hold here
+- A token is good only while its session is live, so ending a session, revoking an app password or resetting the
+  password revokes access tokens at once. Live sessions are held in memory for that (bounded) and every change is
+  durable first.
+- Refreshing spends the token. For the 2 h after that a spent token answers the same successor, because two tabs may
+  race; later it can only be a stolen copy, and the session ends. Across a restart this is known of the last spent
+  token; older ones count as reused.
+- A token's claims are those clients decode (protocol digest 12): scope, sub, aud, iat, exp, jti. A jti is
+  `<session id>.<random>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pds_lite.atproto import jwt
+from pds_lite.errors import BadKey, Unauthorized
+from pds_lite.services.access import Kind, Principal
+from pds_lite.storage import session_store
+from pds_lite.storage.session_store import Session
+
+if TYPE_CHECKING:
+    from pds_lite.clock import Clock
+    from pds_lite.config import Config
+    from pds_lite.services.key_store import Keys
+    from pds_lite.storage.store import Store, WriteTxn
+
+ACCESS_TYP = "at+jwt"
+REFRESH_TYP = "refresh+jwt"
+REFRESH_SCOPE = "com.atproto.refresh"
+REFRESH_TTL_S = 90 * 86400
+GRACE_US = 2 * 3600 * 1_000_000
+MAX_SESSIONS = 500
+"""The longest unused session makes room for a new one."""
+MAX_SPENT = 8
+"""Spent tokens remembered per session within their grace."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """What createSession and refreshSession hand out."""
+
+    access_jwt: str
+    refresh_jwt: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    successor: str
+    until_us: int
+
+
+class Sessions:
+    """All live sessions. `start` reads them from the store."""
+
+    def __init__(self, config: Config, clock: Clock, store: Store, keys: Keys) -> None:
+        self._audience = config.service_did
+        self._access_ttl = config.access_ttl
+        self._clock = clock
+        self._store = store
+        self._secret = keys.jwt_secret
+        self._live: dict[str, Session] = {}
+        self._spent: dict[str, OrderedDict[str, _Spent]] = {}
+        self._refreshing = asyncio.Lock()
+
+    def start(self) -> None:
+        """Reads the live sessions; expired ones stay behind and are deleted with the next write."""
+        now = self._clock.now_us()
+        with self._store.read() as txn:
+            sessions = list(session_store.list_sessions(txn))
+        self._live = {session.id: session for session in sessions if session.expires_us > now}
+        for session in self._live.values():
+            self._remember_spent(session)
+
+    def live(self) -> list[Session]:
+        """Live sessions, newest first."""
+        return sorted(self._live.values(), key=lambda session: session.created_us, reverse=True)
+
+    async def open(self, did: str, app_password: str | None, privileged: bool) -> TokenPair:
+        """Begins a session. `app_password` is the name of the app password that opened it, None for the owner's own."""
+        now = self._clock.now_us()
+        session_id = secrets.token_urlsafe(12)
+        session = Session(
+            id=session_id,
+            app_password=app_password,
+            privileged=privileged,
+            created_us=now,
+            used_us=now,
+            expires_us=now + REFRESH_TTL_S * 1_000_000,
+            refresh_jti=_make_jti(session_id),
+            previous_jti=None,
+            grace_until_us=0,
+        )
+        surplus = self._surplus(now)
+
+        def change(txn: WriteTxn) -> None:
+            for stale in surplus:
+                session_store.delete_session(txn, stale)
+            session_store.put_session(txn, session)
+
+        await self._store.write(change, "open session")
+        for stale in surplus:
+            self._forget(stale)
+        self._live[session_id] = session
+        return self._tokens(did, session, session.refresh_jti)
+
+    async def refresh(self, principal: Principal) -> TokenPair:
+        """Spends the refresh token that `check_refresh` judged and gives its successor, durable before it is answered.
+
+        Raises Unauthorized ExpiredToken, and ends the session, when a token is used again after its grace.
+        """
+        assert principal.session_id is not None
+        assert principal.token_id is not None
+        assert principal.did is not None
+        async with self._refreshing:  # racing requests must meet the token already spent, and durably so
+            session = self._live.get(principal.session_id)
+            if session is None:
+                raise _revoked()
+            if principal.token_id != session.refresh_jti:
+                return self._tokens(principal.did, session, await self._successor(session, principal.token_id))
+            now = self._clock.now_us()
+            renewed = replace(
+                session,
+                used_us=now,
+                expires_us=now + REFRESH_TTL_S * 1_000_000,
+                refresh_jti=_make_jti(session.id),
+                previous_jti=session.refresh_jti,
+                grace_until_us=now + GRACE_US,
+            )
+            await self._store.write(lambda txn: session_store.put_session(txn, renewed), "refresh session")
+            self._live[session.id] = renewed
+            self._remember_spent(renewed)
+            return self._tokens(principal.did, renewed, renewed.refresh_jti)
+
+    async def end(self, session_id: str | None) -> None:
+        """Ends one session; ending one that is gone is no error."""
+        if session_id in self._live:
+            await self._end_where(lambda session: session.id == session_id)
+
+    async def end_of_app_password(self, name: str) -> None:
+        """Ends the sessions an app password opened."""
+        await self._end_where(lambda session: session.app_password == name)
+
+    async def end_all(self) -> None:
+        """Ends every session: after a password reset."""
+        await self._end_where(lambda _session: True)
+
+    def looks_like_ours(self, token: str) -> bool:
+        """True if the token's header says HS256: only this server makes those for itself."""
+        try:
+            return jwt.peek_header(token).get("alg") == "HS256"
+        except BadKey:
+            return False
+
+    def check_access(self, token: str) -> Principal:
+        """The principal of an access token. Raises Unauthorized: 400 ExpiredToken or InvalidToken."""
+        claims = self._claims(token, ACCESS_TYP)
+        if claims["exp"] <= self._clock.now():
+            raise Unauthorized("Token has expired", error="ExpiredToken", status=400)
+        session_id = _session_of(claims)
+        session = self._live.get(session_id)
+        if session is None:
+            raise _revoked()
+        if session.app_password is None:
+            return Principal(Kind.OWNER, claims["sub"], session_id, privileged=True)
+        return Principal(Kind.APP, claims["sub"], session_id, privileged=session.privileged)
+
+    def check_refresh(self, token: str, *, allow_expired: bool = False) -> Principal:
+        """The principal of a refresh token; whether it was spent is for `refresh` to say."""
+        claims = self._claims(token, REFRESH_TYP)
+        if claims["exp"] <= self._clock.now() and not allow_expired:
+            raise Unauthorized("Token has expired", error="ExpiredToken", status=400)
+        session_id = _session_of(claims)
+        if session_id not in self._live and not allow_expired:
+            raise _revoked()
+        return Principal(Kind.REFRESH, claims["sub"], session_id, token_id=claims["jti"])
+
+    def _claims(self, token: str, typ: str) -> dict[str, Any]:
+        try:
+            header, claims = jwt.decode_hs256(token, self._secret)
+        except BadKey as problem:
+            raise _invalid(problem.message) from None
+        well_formed = (
+            isinstance(claims.get("exp"), int)
+            and isinstance(claims.get("sub"), str)
+            and isinstance(claims.get("jti"), str)
+        )
+        if header.get("typ") != typ or claims.get("aud") != self._audience or not well_formed:
+            raise _invalid("Bad token scope")
+        return claims
+
+    def _tokens(self, did: str, session: Session, refresh_jti: str) -> TokenPair:
+        now = self._clock.now()
+        common = {"sub": did, "aud": self._audience, "iat": now}
+        access = {"scope": scope_of(session), **common, "exp": now + self._access_ttl, "jti": _make_jti(session.id)}
+        refresh = {"scope": REFRESH_SCOPE, **common, "exp": now + REFRESH_TTL_S, "jti": refresh_jti}
+        return TokenPair(
+            jwt.encode_hs256(access, self._secret, ACCESS_TYP), jwt.encode_hs256(refresh, self._secret, REFRESH_TYP)
+        )
+
+    async def _successor(self, session: Session, jti: str) -> str:
+        spent = self._spent.get(session.id, {}).get(jti)
+        if spent is not None and spent.until_us > self._clock.now_us():
+            return spent.successor
+        await self.end(session.id)
+        raise _revoked()
+
+    def _remember_spent(self, session: Session) -> None:
+        if session.previous_jti is None:
+            return
+        spent = self._spent.setdefault(session.id, OrderedDict())
+        spent[session.previous_jti] = _Spent(session.refresh_jti, session.grace_until_us)
+        while len(spent) > MAX_SPENT:
+            spent.popitem(last=False)
+
+    def _surplus(self, now_us: int) -> list[str]:
+        """Sessions that a new one pushes out: the expired ones, then the longest unused."""
+        gone = [session.id for session in self._live.values() if session.expires_us <= now_us]
+        room_needed = len(self._live) - len(gone) + 1 - MAX_SESSIONS
+        if room_needed > 0:
+            by_use = sorted((s for s in self._live.values() if s.expires_us > now_us), key=lambda s: s.used_us)
+            gone += [session.id for session in by_use[:room_needed]]
+        return gone
+
+    async def _end_where(self, ends: Callable[[Session], bool]) -> None:
+        ending = [session.id for session in self._live.values() if ends(session)]
+
+        def change(txn: WriteTxn) -> None:
+            for session_id in ending:
+                session_store.delete_session(txn, session_id)
+
+        await self._store.write(change, "end sessions")
+        for session_id in ending:
+            self._forget(session_id)
+
+    def _forget(self, session_id: str) -> None:
+        self._live.pop(session_id, None)
+        self._spent.pop(session_id, None)
+
+
+def scope_of(session: Session) -> str:
+    """The scope claim: com.atproto.access, appPass or appPassPrivileged."""
+    if session.app_password is None:
+        return "com.atproto.access"
+    return "com.atproto.appPassPrivileged" if session.privileged else "com.atproto.appPass"
+
+
+def _make_jti(session_id: str) -> str:
+    return f"{session_id}.{secrets.token_urlsafe(12)}"
+
+
+def _session_of(claims: dict[str, Any]) -> str:
+    jti: str = claims["jti"]
+    return jti.partition(".")[0]
+
+
+def _invalid(message: str) -> Unauthorized:
+    return Unauthorized(message, error="InvalidToken", status=400)
+
+
+def _revoked() -> Unauthorized:
+    """Named ExpiredToken like an expired one: it makes clients refresh, and then sign in again."""
+    return Unauthorized("Token has been revoked", error="ExpiredToken", status=400)

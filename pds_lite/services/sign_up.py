@@ -1,0 +1,195 @@
+"""Sign-up: how the one account comes to be. On the box itself (init), by createAccount, or by moving in from elsewhere.
+
+Rules that hold here
+- The first account is the only one; the claim code printed at init is the right to make it, and is spent with it.
+- A new did:plc has the owner's recovery key first in rotationKeys and this box's key after it, so that the owner can
+  overrule the box for 72 hours (protocol digest 7). Only the recovery key's public half is ever known here.
+- A DID is published before its account is stored, or nothing is stored. Offline, the signed genesis waits in the row.
+- An account that moves in (existing DID, service JWT of that DID) starts deactivated, announces nothing and has an
+  empty repository that an import replaces.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from pds_lite.atproto import plc
+from pds_lite.atproto.crypto.did_key import parse_did_key
+from pds_lite.atproto.dag_cbor import encode
+from pds_lite.atproto.syntax import is_reserved_handle, parse_handle
+from pds_lite.errors import BadInput, BadKey, BadSyntax, PdsError, Unauthorized
+from pds_lite.services.account import hash_new_password
+from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
+from pds_lite.storage import account_store
+from pds_lite.storage.account_store import Account
+
+if TYPE_CHECKING:
+    from pds_lite.clock import Clock
+    from pds_lite.config import Config
+    from pds_lite.services.account import Accounts
+    from pds_lite.services.identity import Identity
+    from pds_lite.services.key_store import Keys
+    from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.storage.store import Store, WriteTxn
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What a person chooses at sign-up."""
+
+    handle: str
+    password: str
+    email: str = ""
+    did: str | None = None
+    """An existing DID (move in, or did:web); None makes a did:plc."""
+    recovery_key: str | None = None
+    """did:key of the owner's recovery key, first in rotationKeys."""
+
+
+class SignUp:
+    """Makes the account."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        store: Store,
+        keys: Keys,
+        *,
+        identity: Identity,
+        accounts: Accounts,
+        repo: RepoWriter,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._store = store
+        self._keys = keys
+        self._identity = identity
+        self._accounts = accounts
+        self._repo = repo
+
+    async def create(self, wanted: NewAccount, *, publish: bool) -> Account:
+        """A new account with a new DID, active at once. With `publish` the DID is at the directory before it returns.
+
+        Raises BadInput (AlreadyExists, InvalidHandle), UpstreamFailure when the directory does not take the operation.
+        """
+        handle = self._check_handle(wanted.handle)
+        did, operation = wanted.did, None
+        if did is None:
+            operation = self._genesis(handle, wanted.recovery_key)
+            did = plc.did_of(operation)
+        account = await self._row(wanted, did, handle, "active")
+        if operation is not None and publish:
+            await self._identity.publish_plc(did, operation)
+        elif operation is not None:
+            account = replace(account, plc_op=encode(operation))
+        await self._store_account(
+            account, [IdentityEvent(handle), AccountEvent(True, None), CommitEvent(), SyncEvent()]
+        )
+        return account
+
+    async def move_in(self, wanted: NewAccount, requester: str | None) -> Account:
+        """The row of an account whose DID exists; `requester` is the issuer of the service JWT shown.
+
+        Raises Unauthorized unless that is the DID itself, BadInput (AlreadyExists, UnresolvableDid, InvalidHandle).
+        """
+        did = wanted.did
+        assert did is not None
+        if requester != did:
+            raise Unauthorized(f"Missing auth to create account with did: {did}", error="AuthMissing")
+        handle = self._check_handle(wanted.handle)
+        await self._check_handle_belongs(handle, did)
+        account = await self._row(wanted, did, handle, "deactivated")
+        await self._store_account(account, [CommitEvent(silent=True)])
+        return account
+
+    def check_request(self, wanted: NewAccount, invite_code: str | None) -> None:
+        """Whether anyone may sign up now: before any work is done for a stranger.
+
+        Raises BadInput: AlreadyExists on a box with its account, InvalidInviteCode unless this is the claim code.
+        """
+        self._require_empty(wanted)
+        with self._store.read() as txn:
+            claim = account_store.get_claim(txn)
+        if claim is None:
+            raise BadInput("this box takes no new account", error="InvalidInviteCode")
+        if claim == OPEN_CLAIM:
+            return
+        if invite_code is None or not hmac.compare_digest(claim, claim_digest(invite_code)):
+            raise BadInput("Provided invite code not available", error="InvalidInviteCode")
+
+    def _require_empty(self, wanted: NewAccount) -> None:
+        account = self._accounts.account
+        if account is None:
+            return
+        if wanted.did == account.did or (wanted.did is None and wanted.handle.lower() == account.handle):
+            raise BadInput("the account is on this server already", error="AlreadyExists")
+        raise BadInput("this server has its one account already", error="AlreadyExists")
+
+    def _check_handle(self, text: str) -> str:
+        try:
+            handle = parse_handle(text)
+        except BadSyntax as problem:
+            raise BadInput(problem.message, error="InvalidHandle") from None
+        if is_reserved_handle(handle, self._config.dev):
+            raise BadInput(f"handles under .{handle.rpartition('.')[2]} cannot be used", error="InvalidHandle")
+        return handle
+
+    async def _check_handle_belongs(self, handle: str, did: str) -> None:
+        """A handle is proved by the DID document that claims it, or by its own resolution; test names are free."""
+        if self._config.dev and handle.endswith(".test"):
+            return
+        try:
+            doc = await self._identity.did_doc(did, refresh=True)
+        except PdsError as problem:
+            raise BadInput(f"the DID does not resolve: {problem.message}", error="UnresolvableDid") from None
+        if handle in doc.handles:
+            return
+        if await self._identity.resolve_handle(handle) != did:
+            raise BadInput(f"{handle} is not a handle of {did}", error="InvalidHandle")
+
+    def _genesis(self, handle: str, recovery_key: str | None) -> dict[str, object]:
+        rotation_keys = [self._keys.rotation.did_key]
+        if recovery_key is not None:
+            try:
+                parse_did_key(recovery_key)
+            except BadKey as problem:
+                raise BadInput(f"recoveryKey: {problem.message}") from None
+            if recovery_key not in rotation_keys:
+                rotation_keys.insert(0, recovery_key)
+        operation = plc.genesis(rotation_keys, self._keys.signing.did_key, handle, self._config.public_url)
+        return plc.sign_op(operation, self._keys.rotation)
+
+    async def _row(self, wanted: NewAccount, did: str, handle: str, status: str) -> Account:
+        return Account(
+            did=did,
+            handle=handle,
+            email=wanted.email,
+            email_confirmed=False,
+            password_hash=await hash_new_password(wanted.password),
+            status=status,
+            created_us=self._clock.now_us(),
+            plc_op=None,
+        )
+
+    async def _store_account(self, account: Account, announce: list[Announcement]) -> None:
+        def change(txn: WriteTxn) -> None:
+            if account_store.get_account(txn) is not None:
+                raise BadInput("this server has its one account already", error="AlreadyExists")
+            account_store.put_account(txn, account)
+            account_store.delete_claim(txn)
+
+        await self._repo.transact(change, announce)
+        self._accounts.adopt(account)
+
+
+OPEN_CLAIM = b"open"
+"""Kept in place of a digest by `init --no-claim-code`."""
+
+
+def claim_digest(code: str) -> bytes:
+    """How a claim code is kept: clients may type it in small letters or with spaces around."""
+    return sha256(b"pds-lite claim code " + code.strip().upper().encode()).digest()

@@ -1,0 +1,43 @@
+"""The plain pages: a home page that says what this is, robots.txt, and the health check every tool knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from microdot import Microdot, Request, Response
+
+from pds_lite import __version__, ujson
+from pds_lite.web.well_known import JSON, TEXT
+
+if TYPE_CHECKING:
+    from pds_lite.services.bundle import Services
+
+ROBOTS = "# Everything here is public, and XRPC may be crawled.\nUser-agent: *\nAllow: /\n"
+
+
+def mount(app: Microdot, services: Services) -> None:
+    """Adds the routes."""
+    health_answer = ujson.dumpb({"version": f"pds-lite {__version__}"})
+
+    @app.get("/")
+    async def home(_request: Request) -> Response:
+        return Response(home_text(services), 200, TEXT)
+
+    @app.get("/robots.txt")
+    async def robots(_request: Request) -> Response:
+        return Response(ROBOTS, 200, TEXT)
+
+    @app.get("/xrpc/_health")
+    async def health(_request: Request) -> Response:
+        return Response(health_answer, 200, JSON)
+
+
+def home_text(services: Services) -> str:
+    """For a person who opens the host name in a browser."""
+    account = services.account.account
+    resident = f"@{account.handle} ({account.did})" if account is not None else "nobody yet"
+    return (
+        "This is pds-lite, an AT Protocol personal data server for one person.\n\n"
+        f"  lives here: {resident}\n"
+        "  API:        /xrpc/ (https://atproto.com/specs/xrpc)\n"
+    )
