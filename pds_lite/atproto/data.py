@@ -9,7 +9,6 @@ This module knows nothing of lexicons: which fields a record may have is not ask
 """
 
 from base64 import b64encode
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -187,10 +186,12 @@ def _bytes_from_json(content: dict[str, Any]) -> bytes:
     text = content["$bytes"]
     if len(content) != 1 or type(text) is not str:
         raise BadData("$bytes must be a text and the only key")
+    padded = text if text.endswith("=") else text + "=" * (-len(text) % 4)
+    if len(padded) % 4 or padded.endswith("==="):
+        raise BadData("$bytes has wrong padding")
     try:
-        bare = text.rstrip("=").encode("ascii")
-        return a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
-    except (Base64Error, UnicodeEncodeError):
+        return a2b_base64(padded, strict_mode=True)
+    except ValueError:
         raise BadData("$bytes is not base64") from None
 
 
