@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from pds_lite.atproto.lexicon.definitions import Array, Boolean, Definition, Field, Integer, Params
+from pds_lite.atproto.lexicon.definitions import Array, Boolean, Definition, Field, Integer, Params, String, Unknown
 from pds_lite.atproto.lexicon.scalars import Refusal
 from pds_lite.atproto.lexicon.validate import Compiler, has_default
 from pds_lite.errors import BadRecord
 
 _INTEGER_TEXT: Final = re.compile(r"-?[0-9]{1,16}")
+_ANY_TEXT: Final = String(*[None] * 8)
 
 
 def compile_params(schema: Params | None) -> Callable[[Sequence[tuple[str, str]]], dict[str, Any]]:
@@ -25,7 +26,7 @@ def compile_params(schema: Params | None) -> Callable[[Sequence[tuple[str, str]]
     properties = schema.properties if schema else {}
     compiler = Compiler(_no_references, in_json=False)
     readers = {name: _reader(field) for name, field in properties.items()}
-    checks = {name: compiler.field(field) for name, field in properties.items()}
+    checks = {name: compiler.field(_as_text(field)) for name, field in properties.items()}
     lists = frozenset(name for name, field in properties.items() if isinstance(field, Array))
     defaults = {name: getattr(field, "default", None) for name, field in properties.items() if has_default(field)}
     required = [name for name in (schema.required if schema else ()) if name not in defaults]
@@ -59,6 +60,13 @@ def _collect(found: dict[str, Any], name: str, value: Any, is_list: bool) -> Non
 
 def _no_references(target: str) -> Definition:
     raise BadRecord(f"a parameter cannot refer to {target}")
+
+
+def _as_text(field: Field) -> Field:
+    """`unknown` is an object elsewhere; in a query string it can only be some text."""
+    if isinstance(field, Array):
+        return Array(_as_text(field.items), field.min_length, field.max_length)
+    return _ANY_TEXT if isinstance(field, Unknown) else field
 
 
 def _reader(field: Field) -> Callable[[str, str], Any]:
