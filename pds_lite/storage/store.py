@@ -1,0 +1,452 @@
+"""The one LMDB environment: opening it safely, snapshots to read, one thread to write.
+
+Rules: the 0.9 engine (lib_version=0) with 4 KiB pages whatever the board's page size, so that a card moves between
+boards; every commit is flushed; a read transaction is short and never held across an await (it pins pages); all writes
+go through `write`, which runs a function on the writer thread inside a child transaction. A folder holds data.mdb,
+LMDB's lock.mdb and our store.lock. What the tables mean is the business of the modules beside this one.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import lmdb
+
+from pds_lite.errors import StoreBroken, StoreFull
+from pds_lite.storage import failpoints, migrations
+from pds_lite.storage.keys import Table, table_name
+from pds_lite.storage.place import make_private_folder, refuse_network_file_system, sync_folder, take_lock
+from pds_lite.storage.room import FULL_ERRORS, Room
+from pds_lite.storage.writer import Job, MapFilled, Writer
+
+T = TypeVar("T")
+
+STORE_FOLDER = "store"
+"""Where in the data directory the environment lies."""
+DATA_FILE = "data.mdb"
+PAGE_BYTES = 4096
+_IS_64_BIT = sys.maxsize > 1 << 32
+_FULL_MESSAGES = tuple(os.strerror(code) for code in FULL_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Sizes in bytes. The map only reserves addresses; `max_map_bytes` is how far it may grow when it fills."""
+
+    map_bytes: int = 16 << 30 if _IS_64_BIT else 512 << 20
+    max_map_bytes: int = 1 << 40 if _IS_64_BIT else 512 << 20
+    ahead_bytes: int = 4 << 20
+    reserve_bytes: int = 1 << 20
+
+
+class Txn:
+    """A consistent view of all tables. `generation` is repo_store's memo of the active record generation."""
+
+    __slots__ = ("_tables", "_txn", "generation")
+
+    def __init__(self, txn: Any, tables: list[Any]) -> None:
+        self._txn = txn
+        self._tables = tables
+        self.generation: int | None = None
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value, or None. Keys have 1 to 511 bytes."""
+        value: bytes | None = self._txn.get(key, db=self._tables[table])
+        return value
+
+    def scan(
+        self, table: Table, start: bytes = b"", stop: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) with start <= key < stop in key order, or backwards. Collect before deleting what it gives."""
+        cursor = self._txn.cursor(db=self._tables[table])
+        if reverse:
+            if stop is not None and cursor.set_range(stop):
+                found = cursor.prev()
+            else:
+                found = cursor.last()
+            for item in cursor.iterprev() if found else ():
+                if item[0] < start:
+                    return
+                yield item
+        else:
+            found = cursor.set_range(start) if start else cursor.first()
+            for item in cursor.iternext() if found else ():
+                if stop is not None and item[0] >= stop:
+                    return
+                yield item
+
+    def first(self, table: Table) -> tuple[bytes, bytes] | None:
+        """The entry with the lowest key."""
+        return next(self.scan(table), None)
+
+    def last(self, table: Table) -> tuple[bytes, bytes] | None:
+        """The entry with the highest key."""
+        return next(self.scan(table, reverse=True), None)
+
+    def count(self, table: Table) -> int:
+        """How many entries; costs nothing."""
+        number: int = self._txn.stat(self._tables[table])["entries"]
+        return number
+
+    def table_bytes(self, table: Table) -> int:
+        """Bytes of the pages the table takes; costs nothing."""
+        stat = self._txn.stat(self._tables[table])
+        pages: int = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * PAGE_BYTES
+
+
+class ReadTxn(Txn):
+    """`with store.read() as txn`: a snapshot; leave it soon."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: "Store", txn: Any, tables: list[Any]) -> None:
+        super().__init__(txn, tables)
+        self._store = store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._txn.abort()
+        self._store._leave()
+        if isinstance(problem, lmdb.Error):
+            raise StoreBroken(f"the store cannot be read: {problem}") from problem
+
+
+class WriteTxn(Txn):
+    """A job's child transaction. Its changes are visible to later jobs of the group, and durable with the group."""
+
+    __slots__ = ("on_abort", "on_commit")
+
+    def __init__(self, txn: Any, tables: list[Any]) -> None:
+        super().__init__(txn, tables)
+        self.on_commit: list[Callable[[], None]] = []
+        self.on_abort: list[Callable[[], None]] = []
+
+    def put(self, table: Table, key: bytes, value: bytes, append: bool = False) -> None:
+        """Set a value. `append` is for a key above all others: pages fill up, and a lower key is refused."""
+        if not self._txn.put(key, value, append=append, db=self._tables[table]):
+            raise StoreBroken(f"a key of table {table.name} is not above the last one")
+
+    def delete(self, table: Table, key: bytes) -> bool:
+        """True if the key was there."""
+        found: bool = self._txn.delete(key, db=self._tables[table])
+        return found
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Called on the writer thread once the change is durable, in the order of the jobs, before anybody is told."""
+        self.on_commit.append(callback)
+
+    def after_abort(self, callback: Callable[[], None]) -> None:
+        """Called on the writer thread if the change is taken back, last first: to undo what `fn` did in memory."""
+        self.on_abort.append(callback)
+
+    def commit(self) -> None:
+        """For the writer thread only."""
+        self._txn.commit()
+
+    def abort(self) -> None:
+        """For the writer thread only."""
+        self._txn.abort()
+
+
+class _Group:
+    """The outer transaction of one group of jobs."""
+
+    __slots__ = ("_environment", "_tables", "_txn", "abort", "commit")
+
+    def __init__(self, environment: Any, tables: list[Any]) -> None:
+        self._environment = environment
+        self._tables = tables
+        self._txn = environment.begin(write=True)
+        self.commit: Callable[[], None] = self._txn.commit
+        self.abort: Callable[[], None] = self._txn.abort
+
+    def child(self) -> WriteTxn:
+        return WriteTxn(self._environment.begin(write=True, parent=self._txn), self._tables)
+
+
+class Store:
+    """Open with Store.open (the one writer) or Store.open_readonly (any process, also beside a running writer)."""
+
+    def __init__(self, folder: Path, environment: Any, tables: list[Any], limits: StoreLimits) -> None:
+        self.folder = folder
+        self.limits = limits
+        self._environment = environment
+        self._tables = tables
+        self._gate = threading.Lock()
+        self._readers = 0
+        self._lock_file: int | None = None
+        self._room: Room | None = None
+        self._writer: Writer | None = None
+        self._broken = ""
+
+    @classmethod
+    def open(cls, folder: Path, limits: StoreLimits | None = None) -> "Store":
+        """Open or create the store for writing, alone, and bring it to the current format.
+
+        Raises ConfigError on a network file system, Unavailable (StoreInUse) beside another writer, StoreBroken for a
+        damaged store or one of a newer format, StoreFull.
+        """
+        limits = limits or StoreLimits()
+        make_private_folder(folder)
+        refuse_network_file_system(folder)
+        lock_file = take_lock(folder)
+        environment = None
+        try:
+            if not (folder / DATA_FILE).exists():
+                _create_data_file(folder)
+            environment = _open_environment(folder, limits, readonly=False)
+            environment.reader_check()
+            store = cls(folder, environment, _open_tables(environment, create=True), limits)
+            store._migrate()
+        except BaseException as problem:
+            if environment is not None:
+                environment.close()
+            os.close(lock_file)
+            _raise_as_fault(problem)
+            raise
+        store._lock_file = lock_file
+        store._room = Room(folder / DATA_FILE, limits.ahead_bytes, store._used_bytes())
+        store._writer = Writer(store)
+        return store
+
+    @classmethod
+    def open_readonly(cls, folder: Path, limits: StoreLimits | None = None) -> "Store":
+        """Open an existing store to read, whether a server is writing it or not. Raises StoreBroken."""
+        limits = limits or StoreLimits()
+        if not (folder / DATA_FILE).exists():
+            raise StoreBroken(f"there is no store in {folder}")
+        environment = None
+        try:
+            environment = _open_environment(folder, limits, readonly=True)
+            store = cls(folder, environment, _open_tables(environment, create=False), limits)
+            with store.read() as txn:
+                migrations.read_format(txn)
+        except BaseException as problem:
+            if environment is not None:
+                environment.close()
+            _raise_as_fault(problem)
+            raise
+        return store
+
+    def close(self) -> None:
+        """Finish queued writes and close; idempotent."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._room is not None:
+            self._room.close()
+            self._room = None
+        self._environment.close()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def read(self) -> ReadTxn:
+        """A snapshot for a `with` statement. Short; never across an await. Raises StoreBroken."""
+        with self._gate:
+            self._readers += 1
+        try:
+            return ReadTxn(self, self._begin_read(), self._tables)
+        except lmdb.Error as problem:
+            self._leave()
+            raise StoreBroken(f"the store cannot be read: {problem}") from problem
+
+    async def write(self, fn: Callable[[WriteTxn], T], label: str = "", *, frees: bool = False) -> T:
+        """Run `fn` on the writer thread; its result once the change is durable.
+
+        `fn` may run twice (after the map grew), so what it changes outside the transaction must go back by after_abort.
+        `frees` lets a job that makes room use the reserve of a full disk. Raises what `fn` raises; StoreFull or
+        StoreBroken when the disk is full or broken. Cancelling the caller does not take the write back.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._submit(Job(fn, label, frees, future, loop))
+        return await future
+
+    def write_sync(self, fn: Callable[[WriteTxn], T], label: str = "", *, frees: bool = False) -> T:
+        """`write` for threads without an event loop. Not from the writer thread itself."""
+        future: Future[T] = Future()
+        self._submit(Job(fn, label, frees, future, None))
+        return future.result()
+
+    def used_and_file_bytes(self) -> tuple[int, int]:
+        """Bytes up to the last page in use, and the size of the data file."""
+        return self._used_bytes(), (self.folder / DATA_FILE).stat().st_size
+
+    def _submit(self, job: Job) -> None:
+        if self._writer is None:
+            raise StoreBroken("the store is not open for writing")
+        self._writer.submit(job)
+
+    def _begin_read(self) -> Any:
+        try:
+            return self._environment.begin()
+        except lmdb.MapResizedError:
+            self._environment.set_mapsize(0)  # the writer, in another process, took a larger map: take the same
+            return self._environment.begin()
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._readers -= 1
+
+    def _migrate(self) -> None:
+        while True:
+            with self.read() as reader:
+                step = migrations.next_step(migrations.read_format(reader))
+            if step is None:
+                return
+            with self._environment.begin(write=True) as txn:
+                step(WriteTxn(txn, self._tables))
+            failpoints.hit("store.migrated")
+
+    def _used_bytes(self) -> int:
+        pages: int = self._environment.info()["last_pgno"] + 1
+        return pages * int(self._page_bytes)
+
+    @property
+    def _page_bytes(self) -> int:
+        size: int = self._environment.stat()["psize"]
+        return size
+
+    def _free_bytes(self) -> int:
+        """Bytes of pages inside the file that no table uses."""
+        with self.read() as txn:
+            taken = sum(txn.table_bytes(table) for table in Table)
+        return self._used_bytes() - taken // PAGE_BYTES * self._page_bytes
+
+    # What the writer thread asks of us (writer.Backing).
+
+    def begin(self) -> _Group:
+        return _Group(self._environment, self._tables)
+
+    def admit(self, frees: bool) -> None:
+        """Raises StoreBroken after an I/O error, StoreFull when only the reserve is left and the job frees nothing."""
+        if self._broken:
+            raise StoreBroken(self._broken)
+        room, reserve = self._room, self.limits.reserve_bytes
+        if frees or room is None or room.left >= reserve:
+            return
+        while room.left < reserve:
+            if not room.extend():
+                if room.left + self._free_bytes() >= reserve + (reserve >> 1):
+                    return
+                raise StoreFull(
+                    "the disk is full: nothing was changed, reading goes on", hint="Make room on the disk, or delete."
+                )
+
+    def fault(self, problem: Exception) -> Exception:
+        translated = _translate(problem)
+        if isinstance(translated, StoreBroken) and isinstance(problem, lmdb.Error | OSError):
+            # After a failed flush nobody knows which pages the disk holds: no write may build on them.
+            self._broken = translated.message
+        return translated
+
+    def grow(self) -> bool:
+        info = self._environment.info()
+        larger = min(info["map_size"] * 2, self.limits.max_map_bytes) // PAGE_BYTES * PAGE_BYTES
+        if larger <= info["map_size"]:
+            return False
+        for _ in range(2000):
+            # A snapshot does not survive a new map, so wait until there is none; they are short.
+            with self._gate:
+                if self._readers == 0:
+                    self._environment.set_mapsize(larger)
+                    return True
+            time.sleep(0.001)
+        return False
+
+    def settled(self) -> None:
+        if self._room is not None:
+            self._room.note(self._used_bytes())
+
+
+def _translate(problem: BaseException) -> Exception:
+    if isinstance(problem, lmdb.MapFullError):
+        return MapFilled()
+    if isinstance(problem, lmdb.Error | OSError):
+        if isinstance(problem, lmdb.DiskError) or any(text in str(problem) for text in _FULL_MESSAGES):
+            return StoreFull(
+                "the disk is full: nothing was changed, reading goes on", hint="Make room on the disk, or delete."
+            )
+        return StoreBroken(f"the store failed: {problem}", hint="Run: pds-lite doctor --store")
+    return problem if isinstance(problem, Exception) else StoreBroken(str(problem))
+
+
+def _raise_as_fault(problem: BaseException) -> None:
+    if isinstance(problem, lmdb.Error | OSError):
+        raise _translate(problem) from problem
+
+
+def _open_environment(folder: Path, limits: StoreLimits, readonly: bool) -> Any:
+    size = (folder / DATA_FILE).stat().st_size
+    map_bytes = max(limits.map_bytes, size + (size >> 2)) // (64 << 10) * (64 << 10)
+    return lmdb.open(
+        str(folder),
+        map_size=map_bytes,
+        max_dbs=len(Table),
+        mode=0o600,
+        readonly=readonly,
+        create=not readonly,
+        lib_version=0,
+        max_spare_txns=4,
+    )
+
+
+def _open_tables(environment: Any, create: bool) -> list[Any]:
+    with environment.begin(write=create) as txn:
+        return [environment.open_db(table_name(table), txn=txn, create=create) for table in Table]
+
+
+def _create_data_file(folder: Path) -> None:
+    """An empty environment whose pages are 4 KiB on any kernel.
+
+    LMDB would take the kernel's page size (16 KiB on some boards: three times the bytes per commit). It accepts what
+    its two meta pages say, so they are taken from a throw-away environment and changed. Written under another name
+    and renamed, so that a power cut leaves no half file.
+    """
+    with tempfile.TemporaryDirectory(prefix="new-", dir=folder) as scratch:
+        lmdb.open(scratch, map_size=1 << 20, lib_version=0).close()
+        made = (Path(scratch) / DATA_FILE).read_bytes()
+        pages = _resize_meta_pages(made, PAGE_BYTES)
+        fresh = Path(scratch) / "fresh"
+        with fresh.open("xb") as file:
+            file.write(pages)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.chmod(0o600)
+        failpoints.hit("store.created")
+        fresh.rename(folder / DATA_FILE)
+    sync_folder(folder)
+
+
+def _resize_meta_pages(made: bytes, page_bytes: int) -> bytes:
+    """The two meta pages of a new 64-bit environment with another page size.
+
+    Page header: number (8 bytes), pad, flags. Then the meta; the free-list's entry, at byte 40, begins with the size.
+    Other word sizes lay it out differently; their kernels have 4 KiB pages, where nothing is changed.
+    """
+    kernel_page = os.sysconf("SC_PAGE_SIZE")
+    if kernel_page == page_bytes or not _IS_64_BIT:
+        return made
+    meta = made[:168]
+    return b"".join(
+        number.to_bytes(8, sys.byteorder)
+        + meta[8:40]
+        + page_bytes.to_bytes(4, sys.byteorder)
+        + meta[44:].ljust(page_bytes - 44, b"\0")
+        for number in (0, 1)
+    )
