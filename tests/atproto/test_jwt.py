@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pds_lite.atproto import jwt
+from pds_lite.atproto.base64url import decode_base64url
 from pds_lite.atproto.crypto import K256Key, P256Key
 from pds_lite.atproto.crypto.keys import P256
 from pds_lite.errors import BadKey
@@ -29,7 +30,7 @@ def signed(header, claims, secret=SECRET) -> str:
 
 def test_rfc_7515_example_is_an_hs256_token():
     """RFC 7515 A.1: an independent signature by a known key."""
-    secret = b'\x03#5K+\x0f\xa5\xbc\x83~\x06ew{\xa6\x8fZ\xb3(\xe6\xf0T\xc9(\xa9\x0f\x84\xb2\xd2P.\xbf\xd3\xfbZ\x92\xd2\x06G\xef\x96\x8a\xb4\xc3wb="=.!r\x05.O\x08\xc0\xcd\x9a\xf5g\xd0\x80\xa3'
+    secret = decode_base64url("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
     token = (
         "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
         ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
@@ -114,13 +115,10 @@ def test_high_s_from_a_browser_is_accepted():
 @pytest.mark.parametrize(
     "header",
     [
-        {"alg": "none"},
-        {"alg": "HS256"},
-        {"alg": "EdDSA"},
+        *({"alg": "none"}, {"alg": "HS256"}, {"alg": "EdDSA"}, {"alg": ["ES256"]}, {}, [], "ES256"),
         {"alg": "ES256", "crit": ["b64"]},
         {"alg": "ES256", "b64": False},
-    ]
-    + [{}, {"alg": ["ES256"]}, [], "ES256"],
+    ],
 )
 def test_foreign_algorithms_and_critical_headers_are_refused(header):
     with pytest.raises(BadKey):

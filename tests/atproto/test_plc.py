@@ -135,7 +135,7 @@ def test_the_owner_undoes_within_72_hours_what_the_box_signed():
 def test_the_box_cannot_undo_what_the_owner_or_itself_signed():
     for first_signer in (RECOVERY, BOX):
         first, second = rename(GENESIS, "a.example.com", first_signer), rename(GENESIS, "b.example.com", BOX)
-        with pytest.raises(BadInput, match="entry 3: .*none of the rotation keys"):
+        with pytest.raises(BadInput, match=r"entry 3: .*none of the rotation keys"):
             plc.audit(DID, [entry(GENESIS), entry(first, 1, nullified=True), entry(second, 2)])
 
 

@@ -1,4 +1,4 @@
-"""npm @atproto/* and PyPI atproto agree with us on keys, signatures, service tokens, DID documents and PLC operations."""
+"""npm @atproto/* and PyPI atproto agree with us on keys, signatures, service tokens, DID documents, PLC operations."""
 
 import json
 import secrets

@@ -1,0 +1,56 @@
+"""TXT look-ups of `_atproto.<handle>` (specs/handle, "DNS TXT Method"). dnspython is imported with the first one."""
+
+from ipaddress import ip_address
+
+from pds_lite.atproto.syntax import is_did
+from pds_lite.errors import ConfigError, UpstreamFailure
+
+TIMEOUT_S = 3.0
+_MAX_RECORDS = 64
+
+
+async def lookup_dids(handle: str, *, server: str | None = None) -> list[str]:
+    """The different DIDs that the TXT records name: none, one, or a conflict. Records of other form are passed over.
+
+    `server` is an address with an optional port in place of the system's resolvers. Raises UpstreamFailure when no
+    server answers.
+    """
+    import dns.asyncresolver
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    name = f"_atproto.{handle}"
+    try:
+        resolver = dns.asyncresolver.Resolver(configure=server is None)
+        if server is not None:
+            address, resolver.port = parse_server(server)
+            resolver.nameservers = [address]
+        answer = await resolver.resolve(dns.name.from_text(f"{name}."), "TXT", lifetime=TIMEOUT_S)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.name.LabelTooLong, dns.name.NameTooLong):
+        return []
+    except dns.resolver.NoResolverConfiguration:
+        raise UpstreamFailure("no DNS server is configured on this machine") from None
+    except (dns.exception.DNSException, OSError) as problem:
+        raise UpstreamFailure(f"no DNS server answered for TXT {name} ({type(problem).__name__})") from None
+    texts = [b"".join(record.strings).decode("utf-8", "replace") for record in list(answer)[:_MAX_RECORDS]]
+    dids = [text[4:].strip() for text in texts if text.startswith("did=")]
+    return sorted({did for did in dids if is_did(did)})
+
+
+def parse_server(setting: str) -> tuple[str, int]:
+    """(address, port) of `1.1.1.1`, `127.0.0.1:5353`, `::1` or `[::1]:5353`. Raises ConfigError."""
+    host, port = setting, "53"
+    if setting.startswith("["):
+        host, bracket, rest = setting[1:].partition("]")
+        port = rest.removeprefix(":") or port if bracket else ""
+    elif setting.count(":") == 1:
+        host, _, port = setting.partition(":")
+    try:
+        number = int(port)
+        ip_address(host)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65536:
+        raise ConfigError(f"PDS_LITE_DNS_SERVER: {setting[:80]!r} is not an IP address with an optional port")
+    return host, number

@@ -1,0 +1,72 @@
+"""The box's own secrets: made once, kept in the store, never in a log, an argument or an answer.
+
+They lie unsealed in the table KEYS: the box must start without a person, so whatever sealed them would lie beside them.
+What protects them is the folder (0700) and the store file (0600). The owner's recovery key is not here and never was.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from pds_lite.atproto.crypto import Ed25519Key, K256Key
+from pds_lite.errors import BadKey, StoreBroken
+from pds_lite.storage.keys import Table
+from pds_lite.storage.store import Txn, WriteTxn
+
+_ENTROPY = 40
+"""Bytes: 8 beyond a key's size, so that reducing them into the curve's order leaves no bias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every secret of a box. No repr here shows one: jwt_secret is left out, the others keep theirs."""
+
+    signing: K256Key
+    """Signs commits and service tokens: the account's #atproto key."""
+    rotation: K256Key
+    """The box's key among the DID's rotation keys, after the owner's."""
+    box: Ed25519Key
+    """Signs what is not atproto's: backup manifests, mDNS claims."""
+    jwt_secret: bytes
+    """32 bytes, for session tokens."""
+
+    def __repr__(self) -> str:
+        return f"Keys(signing={self.signing!r}, rotation={self.rotation!r}, box={self.box!r})"
+
+
+def generate() -> Keys:
+    """Fresh keys from the system's randomness."""
+    return Keys(
+        signing=K256Key.generate(secrets.token_bytes(_ENTROPY)),
+        rotation=K256Key.generate(secrets.token_bytes(_ENTROPY)),
+        box=Ed25519Key.generate(secrets.token_bytes(32)),
+        jwt_secret=secrets.token_bytes(32),
+    )
+
+
+def save(txn: WriteTxn, keys: Keys) -> None:
+    """Stores all of them, in place of any before."""
+    txn.put(Table.KEYS, b"signing", keys.signing.export())
+    txn.put(Table.KEYS, b"rotation", keys.rotation.export())
+    txn.put(Table.KEYS, b"box", keys.box.export())
+    txn.put(Table.KEYS, b"jwt_secret", keys.jwt_secret)
+
+
+def load(txn: Txn) -> Keys | None:
+    """The stored keys, None in a store that has none yet. Raises StoreBroken for a part of them."""
+    signing = txn.get(Table.KEYS, b"signing")
+    rotation = txn.get(Table.KEYS, b"rotation")
+    box = txn.get(Table.KEYS, b"box")
+    jwt_secret = txn.get(Table.KEYS, b"jwt_secret")
+    if signing is None and rotation is None and box is None and jwt_secret is None:
+        return None
+    if signing is None or rotation is None or box is None or jwt_secret is None:
+        raise StoreBroken("some of the box's keys are missing", hint="restore a backup")
+    try:
+        return Keys(
+            K256Key.from_bytes(bytes(signing)),
+            K256Key.from_bytes(bytes(rotation)),
+            Ed25519Key.from_bytes(bytes(box)),
+            bytes(jwt_secret),
+        )
+    except BadKey:
+        raise StoreBroken("one of the box's keys is damaged", hint="restore a backup") from None

@@ -1,0 +1,51 @@
+"""A DNS server for tests: answers TXT questions over UDP from a table, on a port of the system's choice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+SILENT = None
+"""In place of records: no answer at all."""
+
+
+class _Protocol(asyncio.DatagramProtocol):
+    def __init__(self, table: Mapping[str, list[str] | str | None], asked: list[str]) -> None:
+        self._table = table
+        self._asked = asked
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def datagram_received(self, data, address):
+        query = dns.message.from_wire(data)
+        name = query.question[0].name
+        key = name.to_text(omit_final_dot=True)
+        self._asked.append(key)
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.RA
+        records = self._table.get(key, "NXDOMAIN")
+        if records is SILENT:
+            return
+        if isinstance(records, str):
+            response.set_rcode(dns.rcode.from_text(records))
+        elif records:
+            response.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", *records))
+        self._transport.sendto(response.to_wire(), address)
+
+
+@asynccontextmanager
+async def dns_server(table: Mapping[str, list[str] | str | None]) -> AsyncIterator[tuple[str, list[str]]]:
+    """("127.0.0.1:port", names asked for) while it runs. A table value is TXT texts, an rcode's name, or SILENT."""
+    asked: list[str] = []
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Protocol(table, asked), local_addr=("127.0.0.1", 0))
+    try:
+        yield f"127.0.0.1:{transport.get_extra_info('sockname')[1]}", asked
+    finally:
+        transport.close()
