@@ -84,7 +84,7 @@ def decode_commit(block: bytes) -> Commit:
     if len(block) > MAX_COMMIT:
         raise BadCommit("commit is too large")
     try:
-        value = dag_cbor.decode(block)
+        value = dag_cbor.decode_own(block)
     except BadData as problem:
         raise BadCommit(f"commit is {problem.message}") from None
     if type(value) is not dict or value.keys() != _FIELDS:
@@ -98,6 +98,8 @@ def decode_commit(block: bytes) -> Commit:
         raise BadCommit("commit does not link to a tree")
     if type(sig) is not bytes or len(sig) != 64:
         raise BadCommit("commit has no signature of 64 bytes")
+    if _encode(did, rev, data, prev, sig) != block:
+        raise BadCommit("commit is not canonical DAG-CBOR")
     return Commit(did, rev, data, sig, prev)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
+from pds_lite.atproto import dag_cbor
 from pds_lite.atproto.cid import Cid
 from pds_lite.errors import BadData, BadTree
 
@@ -82,9 +83,12 @@ def key_layer(key: bytes) -> int:
 
 def shared_prefix(left: bytes, right: bytes) -> int:
     """How many leading bytes two keys have in common."""
-    size = min(len(left), len(right))
-    difference = int.from_bytes(left[:size], "big") ^ int.from_bytes(right[:size], "big")
-    return size - ((difference.bit_length() + 7) >> 3)
+    size = len(left)
+    if size != len(right):
+        size = min(size, len(right))
+        left, right = left[:size], right[:size]
+    difference = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
+    return size - (difference.bit_length() + 7 >> 3)
 
 
 def block_of(node: Node) -> bytes:
@@ -94,9 +98,9 @@ def block_of(node: Node) -> bytes:
     )
 
 
-_NULL = b"\xf6"
 _LINK = b"\xd8\x2a\x58\x25\x00"
 """Tag 42, a byte string of 37 bytes, the multibase zero: what stands before every blessed CID."""
+_NULL = b"\xf6"
 
 
 def _head(major: int, number: int) -> bytes:
@@ -106,8 +110,9 @@ def _head(major: int, number: int) -> bytes:
     return bytes((major | 24, number)) if number < 256 else bytes((major | 25, number >> 8, number & 255))
 
 
-_UINT = [_head(0x00, number) for number in range(MAX_KEY + 1)]
-_BYTES = [_head(0x40, number) for number in range(MAX_KEY + 1)]
+_SUFFIX = [b"\xa4\x61k" + _head(0x40, size) for size in range(MAX_KEY + 1)]
+"""How an entry begins, by the length of its suffix."""
+_SHARED = [b"\x61p" + _head(0x00, size) + b"\x61t" for size in range(MAX_KEY + 1)]
 
 
 def _encode_link(cid: Cid | None) -> bytes:
@@ -119,108 +124,93 @@ def _encode_link(cid: Cid | None) -> bytes:
 def encode_node(keys: Sequence[bytes], values: Sequence[Cid], links: Sequence[Cid | None]) -> bytes:
     """The DAG-CBOR block of a node; `links` are the CIDs of its subtrees, one more than there are keys.
 
-    Written out by hand because the shape is fixed and every write makes several: 4 µs against 55 for the general codec.
+    Written out by hand because the shape is fixed and every write makes several: 4 µs against 55 for the general one.
     """
-    out = [b"\xa2\x61e", _head(0x80, len(keys))]
+    out = [b"\xa2\x61e" + _head(0x80, len(keys))]
     previous = b""
     for key, value, link in zip(keys, values, links[1:], strict=True):
-        shared = shared_prefix(previous, key) if previous else 0
+        shared = shared_prefix(previous, key)
         suffix = key[shared:]
-        tree = b"\x61t\xf6\x61v" if link is None else b"\x61t" + _LINK + link + b"\x61v"
-        out += (b"\xa4\x61k", _BYTES[len(suffix)], suffix, b"\x61p", _UINT[shared], tree, _encode_link(value))
+        tree = b"\xf6\x61v" if link is None else _LINK + link + b"\x61v"
+        out += (_SUFFIX[len(suffix)], suffix, _SHARED[shared], tree, _encode_link(value))
         previous = key
-    out += (b"\x61l", _encode_link(links[0]))
+    out.append(b"\x61l" + _encode_link(links[0]))
     return b"".join(out)
 
 
-class _Reader:
-    """Reads the fixed shape of a node block. What it lets through may still be non-canonical."""
+_START = re.compile(rb"\xa2\x61e([\x80-\x97]|\x98.|\x99..)", re.DOTALL)
+_ENTRY = re.compile(
+    rb"(\xa4\x61k(?:[\x40-\x57]|\x58.))([A-Za-z0-9_~:./-]*)\x61p([\x00-\x17]|\x18.)"
+    rb"\x61t(?:\xf6|\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32}))"
+    rb"\x61v\xd8\x2a\x58\x25\x00(\x01[\x71\x55]\x12\x20.{32})",
+    re.DOTALL,
+)
+"""An entry with a suffix and a shared prefix below 256 bytes and a record CID of the usual kind: all but a few."""
+_END = re.compile(rb"\x61l(?:\xf6|\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32}))", re.DOTALL)
 
-    __slots__ = ("block", "position")
-
-    def __init__(self, block: bytes) -> None:
-        self.block = block
-        self.position = 0
-
-    def expect(self, text: bytes) -> None:
-        end = self.position + len(text)
-        if self.block[self.position : end] != text:
-            raise BadTree("MST node does not have the shape of one")
-        self.position = end
-
-    def head(self, major: int) -> int:
-        """The number in a head of this major type, below 2^16."""
-        block, position = self.block, self.position
-        number = block[position] - major
-        if 0 <= number < 24:
-            self.position = position + 1
-            return number
-        if number == 24:
-            self.position = position + 2
-            return block[position + 1]
-        if number == 25:
-            self.position = position + 3
-            return block[position + 1] << 8 | block[position + 2]
-        raise BadTree("MST node holds something of the wrong type or size")
-
-    def take(self, size: int) -> bytes:
-        start = self.position
-        self.position = start + size
-        return self.block[start : start + size]
-
-    def value(self) -> Cid:
-        if self.block.startswith(_LINK, self.position):
-            self.position += 5
-            return Cid.decode(self.take(36))
-        self.expect(b"\xd8\x2a")
-        size = self.head(0x40)
-        self.expect(b"\0")
-        return Cid.decode(self.take(size - 1))
-
-    def link(self) -> Cid | None:
-        if self.block.startswith(_NULL, self.position):
-            self.position += 1
-            return None
-        cid = self.value()
-        if not cid.is_cbor:
-            raise BadTree("MST node links to a subtree by a CID of another kind")
-        return cid
+Parts: TypeAlias = tuple[list[bytes], list[Cid], list[Cid | None]]
 
 
-def parse_node(block: bytes) -> tuple[list[bytes], list[Cid], list[Cid | None]]:
+def parse_node(block: bytes) -> Parts:
     """(keys, values, links) of a node block. Raises BadTree if it does not have the shape of a node.
 
-    Not strict: use decode_node for what others made.
+    Not strict about prefix compression, order and layers: use decode_node for what others made.
     """
-    reader = _Reader(block)
+    start = _START.match(block)
+    if start is None:
+        raise BadTree("MST node does not have the shape of one")
+    position = start.end()
+    key = b""
     keys: list[bytes] = []
     values: list[Cid] = []
     links: list[Cid | None] = []
-    try:
-        reader.expect(b"\xa2\x61e")
-        count = reader.head(0x80)
-        if count > MAX_ENTRIES:
-            raise BadTree(f"MST node has more than {MAX_ENTRIES} keys")
-        key = b""
-        for _ in range(count):
-            reader.expect(b"\xa4\x61k")
-            suffix = reader.take(reader.head(0x40))
-            reader.expect(b"\x61p")
-            key = key[: reader.head(0)] + suffix
-            reader.expect(b"\x61t")
-            links.append(reader.link())
-            reader.expect(b"\x61v")
-            keys.append(key)
-            values.append(reader.value())
-        reader.expect(b"\x61l")
-        links.insert(0, reader.link())
-    except IndexError:
-        raise BadTree("MST node is cut short") from None
-    except BadData as problem:
-        raise BadTree(f"MST node holds a bad CID: {problem.message}") from None
-    if reader.position != len(block):
-        raise BadTree("MST node has bytes behind its end")
+    while entry := _ENTRY.match(block, position):
+        head, suffix, shared, link, value = entry.groups()
+        if head != _SUFFIX[len(suffix)]:
+            break
+        key = key[: shared[-1]] + suffix
+        keys.append(key)
+        values.append(Cid(value))
+        links.append(None if link is None else Cid(link))
+        position = entry.end()
+    end = _END.fullmatch(block, position)
+    if end is None or start[1] != _head(0x80, len(keys)):
+        return _parse_unusual(block)
+    links.insert(0, None if end[1] is None else Cid(end[1]))
     return keys, values, links
+
+
+def _parse_unusual(block: bytes) -> Parts:
+    """parse_node for what the patterns do not know: very long keys, odd record CIDs and all that is wrong."""
+    try:
+        node = dag_cbor.decode(block)
+    except BadData as problem:
+        raise BadTree(f"MST node is {problem.message}") from None
+    if type(node) is not dict or node.keys() != {"e", "l"} or type(node["e"]) is not list:
+        raise BadTree("MST node does not have the shape of one")
+    key = b""
+    keys: list[bytes] = []
+    values: list[Cid] = []
+    links = [_subtree_link(node["l"])]
+    for entry in node["e"]:
+        if type(entry) is not dict or entry.keys() != {"k", "p", "t", "v"}:
+            raise BadTree("MST entry does not have the shape of one")
+        suffix, shared, value = entry["k"], entry["p"], entry["v"]
+        if type(suffix) is not bytes or type(shared) is not int or type(value) is not Cid:
+            raise BadTree("MST entry does not have the shape of one")
+        if not 0 <= shared <= len(key) or shared + len(suffix) > MAX_KEY:
+            raise BadTree("MST key is too long, or shares more than there is")
+        key = key[:shared] + suffix
+        keys.append(key)
+        values.append(value)
+        links.append(_subtree_link(entry["t"]))
+    return keys, values, links
+
+
+def _subtree_link(value: dag_cbor.Value) -> Cid | None:
+    if value is not None and not (type(value) is Cid and value.is_cbor):
+        raise BadTree("MST node links to a subtree by something else than a CID of one")
+    return value
 
 
 def decode_node(
@@ -237,6 +227,8 @@ def decode_node(
     strictly ascending within the bounds, and all of the layer that their hash says.
     """
     keys, values, links = parse_node(block)
+    if len(keys) > MAX_ENTRIES:
+        raise BadTree(f"MST node has more than {MAX_ENTRIES} keys")
     layer = _check_layer(keys, links, layer)
     _check_keys(keys, layer, low, high)
     if encode_node(keys, values, links) != block:

@@ -120,15 +120,19 @@ def _raise(tree: Tree | None, layer: int) -> Tree | None:
 
 
 def _split(tree: Tree | None, key: bytes, load: Load) -> tuple[Tree | None, Tree | None]:
-    """The parts of a subtree before and after a key that it does not hold. A part that is all of it stays as it is."""
+    """The parts of a subtree before and after a key that it does not hold.
+
+    A part that is all of it stays as it is, unless it has a Stub beside the key: a Stub names its bounds, and the key is
+    a new one. Such a Stub has been loaded on the way and takes its new bounds when the tree is sparsified.
+    """
     if tree is None:
         return None, None
     node = load(tree) if isinstance(tree, Stub) else tree
     index = bisect_left(node.keys, key)
     left, right = _split(node.trees[index], key, load)
-    if right is None and index == len(node.keys):
+    if right is None and index == len(node.keys) and left is node.trees[index]:
         return node, None
-    if left is None and index == 0:
+    if left is None and index == 0 and right is node.trees[index]:
         return None, node
     before: Tree | None = None
     after: Tree | None = None
