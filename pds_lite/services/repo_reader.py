@@ -1,0 +1,226 @@
+"""RepoReader: records, lists, proofs and exports of the one repository, as the methods that read answer them.
+
+Rules that hold here
+- Records go from their block straight to JSON text; nothing walks them.
+- A proof needs tree and records of one moment: the head in memory is compared with that of the transaction, and taken
+  again if a commit came between.
+- Exports are few at a time and have a deadline; what waits too long is told to come back. getBlocks looks at most once
+  through the repository per request, one request at a time, within a time limit.
+
+It does not know who asks, nor whether the account is active.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pds_lite import ujson
+from pds_lite.atproto import car, dag_cbor
+from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.data import json_default
+from pds_lite.atproto.mst.node import Node, block_of
+from pds_lite.atproto.mst.proof import path_proof
+from pds_lite.atproto.syntax import is_record_key, is_tid
+from pds_lite.errors import BadInput, NotFound, RateLimited, Unavailable
+from pds_lite.services.repo_export import Block, export_blocks
+from pds_lite.storage import repo_store
+
+if TYPE_CHECKING:
+    from pds_lite.atproto.repo import Head
+    from pds_lite.clock import Clock
+    from pds_lite.services.snapshots import Snapshot, Snapshots
+    from pds_lite.storage.repo_store import Record
+    from pds_lite.storage.store import Store, Txn
+
+T = TypeVar("T")
+EXPORT_DEADLINE_S = 900.0
+"""An export that takes longer is cut: its view would keep old values for a reader who may never come back."""
+EXPORT_WAIT_S = 5.0
+MAX_WAITING = 6
+"""Exports that wait for their turn; they hold a place among the strangers served at once, so it must be few."""
+BLOCKS_BUDGET_S = 20.0
+MAX_BLOCKS_ASKED = 1000
+
+
+class RepoReader:
+    """Reads of the repository whose head `snapshots` holds."""
+
+    def __init__(self, store: Store, snapshots: Snapshots, clock: Clock, max_exports: int) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._clock = clock
+        self._exports = asyncio.Semaphore(max_exports)
+        self._exports_waiting = 0
+        self._searches = asyncio.Semaphore(1)
+
+    @property
+    def head(self) -> Head | None:
+        """The newest durable head."""
+        return self._snapshots.head
+
+    # Records as JSON text
+
+    def get_record(self, did: str, collection: str, rkey: str, cid: str | None) -> bytes:
+        """{"uri","cid","value"} of one record. Raises NotFound, also if it has another CID than `cid`."""
+        with self._store.read() as txn:
+            record = repo_store.get_record(txn, f"{collection}/{rkey}".encode())
+        if record is None or (cid is not None and cid != str(record.cid)):
+            raise NotFound(f"Could not locate record: at://{did}/{collection}/{rkey}", error="RecordNotFound")
+        return _record_json(f"at://{did}/{collection}/{rkey}", record)
+
+    def list_records(self, did: str, collection: str, limit: int, cursor: str | None, *, oldest_first: bool) -> bytes:
+        """{"records","cursor"}: a page in the order of record keys; `cursor` is the last key of the page before it.
+
+        There is no cursor on the last page, so that a client may follow it until it is gone.
+        """
+        if cursor and not is_record_key(cursor):
+            raise BadInput("Malformed cursor")
+        prefix = f"{collection}/".encode()
+        low, high = prefix, f"{collection}0".encode()
+        if cursor:
+            low, high = (prefix + cursor.encode(), high) if oldest_first else (low, prefix + cursor.encode())
+        page: list[tuple[bytes, Record]] = []
+        with self._store.read() as txn:
+            for entry in repo_store.scan_records(txn, low=low, high=high, reverse=not oldest_first):
+                page.append(entry)
+                if len(page) > limit:
+                    break
+        more = len(page) > limit
+        del page[limit:]
+        records = b",".join([_record_json(f"at://{did}/{path.decode()}", record) for path, record in page])
+        if not more:
+            return b'{"records":[' + records + b"]}"
+        last = page[-1][0][len(prefix) :]
+        return b'{"records":[' + records + b'],"cursor":"' + last + b'"}'
+
+    def collections(self) -> list[str]:
+        """The collections that hold records."""
+        with self._store.read() as txn:
+            return repo_store.collections(txn)
+
+    # Proofs
+
+    async def record_proof(self, path: bytes) -> bytes:
+        """A CAR that proves what is at `path`, or that nothing is: commit, the nodes leading there, the record."""
+        return await self._with_head(partial(_record_proof, path=path))
+
+    async def _with_head(self, fn: Callable[[Txn, Head], T]) -> T:
+        """`fn` with a transaction and the head that belongs to it."""
+        for _ in range(1000):
+            head = self._snapshots.head
+            if head is None:
+                raise NotFound("There is no repository yet", error="RepoNotFound")
+            with self._store.read() as txn:
+                stored = repo_store.read_head(txn)
+                if stored is not None and stored.commit == head.commit:
+                    return fn(txn, head)
+            # A commit became durable between the two looks; the head in memory follows within microseconds.
+            await asyncio.sleep(0)
+        raise Unavailable("The repository changes faster than it can be read")
+
+    # Whole repository
+
+    async def export_car(self, since: str | None = None) -> AsyncIterator[bytes]:
+        """The repository as a CAR, in pieces; with `since`, at least what changed after that rev.
+
+        A rev this repository cannot place gives everything. Raises NotFound, RateLimited if too many exports run. When
+        it raises later the CAR is not complete, and the connection must be cut.
+        """
+        async with self._export_slot(), self._view() as snapshot:
+            deadline = self._clock.monotonic() + EXPORT_DEADLINE_S
+            known = since is not None and is_tid(since) and since <= snapshot.head.rev
+            prefix = car.encode_header(snapshot.head.commit)
+            async for blocks in export_blocks(self._store, snapshot, since if known and since else ""):
+                yield prefix + _sections(blocks)
+                prefix = b""
+                if self._clock.monotonic() > deadline:
+                    raise Unavailable("The export took too long")
+
+    async def blocks_car(self, wanted: Sequence[Cid]) -> AsyncIterator[bytes]:
+        """The blocks with these CIDs as a CAR without order. Raises NotFound naming those that are not of this repo."""
+        if len(wanted) > MAX_BLOCKS_ASKED:
+            raise BadInput(f"At most {MAX_BLOCKS_ASKED} blocks can be asked for at once")
+        async with self._view() as snapshot:
+            found = dict(_blocks_in_memory(snapshot.head, set(wanted)))
+            if len(found) < len(set(wanted)):
+                async with self._searches:
+                    await self._search(snapshot, set(wanted), found)
+            missing = [str(cid) for cid in wanted if cid not in found]
+            if missing:
+                raise NotFound(f"Could not find cids: {', '.join(missing[:20])}", error="BlockNotFound")
+            yield car.encode_header(snapshot.head.commit)
+            for cid in dict.fromkeys(wanted):
+                yield car.encode_block(cid, found[cid])
+
+    async def _search(self, snapshot: Snapshot, wanted: set[Cid], found: dict[Cid, bytes]) -> None:
+        """One look through the repository for blocks that are not in memory, adding them to `found`."""
+        deadline = self._clock.monotonic() + BLOCKS_BUDGET_S
+        async for blocks in export_blocks(self._store, snapshot):
+            found.update((cid, block) for cid, block in blocks if cid in wanted)
+            if len(found) == len(wanted):
+                return
+            if self._clock.monotonic() > deadline:
+                raise Unavailable("Looking for these blocks takes too long here; export the repository instead")
+
+    @asynccontextmanager
+    async def _export_slot(self) -> AsyncIterator[None]:
+        if self._exports_waiting >= MAX_WAITING:
+            raise RateLimited("Too many exports at once", retry_after=30)
+        self._exports_waiting += 1
+        try:
+            async with asyncio.timeout(EXPORT_WAIT_S):
+                await self._exports.acquire()
+        except TimeoutError:
+            raise RateLimited("Too many exports at once", retry_after=30) from None
+        finally:
+            self._exports_waiting -= 1
+        try:
+            yield
+        finally:
+            self._exports.release()
+
+    @asynccontextmanager
+    async def _view(self) -> AsyncIterator[Snapshot]:
+        snapshot = self._snapshots.take()
+        if snapshot is None:
+            raise NotFound("There is no repository yet", error="RepoNotFound")
+        try:
+            yield snapshot
+        finally:
+            self._snapshots.release(snapshot)
+
+
+def _record_json(uri: str, record: Record) -> bytes:
+    # Neither DIDs, NSIDs nor record keys can hold a character that JSON escapes.
+    value = ujson.dumpb(dag_cbor.decode_own(record.block), json_default)
+    return b'{"uri":"%b","cid":"%b","value":%b}' % (uri.encode(), str(record.cid).encode(), value)
+
+
+def _sections(blocks: Sequence[Block]) -> bytes:
+    return b"".join([car.encode_block(cid, block) for cid, block in blocks])
+
+
+def _record_proof(txn: Txn, head: Head, path: bytes) -> bytes:
+    blocks = [(head.commit, head.commit_block)]
+    blocks += path_proof(head.root, path, partial(repo_store.load_subtree, txn))
+    record = repo_store.get_record(txn, path)
+    if record is not None:
+        blocks.append((record.cid, record.block))
+    return b"".join(car.write_car(head.commit, blocks))
+
+
+def _blocks_in_memory(head: Head, wanted: set[Cid]) -> list[Block]:
+    """The commit and upper nodes among `wanted`."""
+    found = [(head.commit, head.commit_block)] if head.commit in wanted else []
+    stack: list[Any] = [head.root]
+    while stack:
+        node = stack.pop()
+        if type(node) is Node:
+            if node.cid in wanted:
+                found.append((node.cid, block_of(node)))
+            stack.extend(node.trees)
+    return found

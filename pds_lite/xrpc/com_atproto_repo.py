@@ -1,0 +1,198 @@
+"""com.atproto.repo.*: records, blobs and the import of a repository.
+
+Handlers only translate between lexicon shapes and services; what the lexicon checks was checked before they run. The five
+ways to write become RecordWrites here and differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pds_lite.atproto.cid import Cid
+from pds_lite.errors import AccountInactive, BadInput, NotFound
+from pds_lite.services.access import Access
+from pds_lite.services.bundle import Services
+from pds_lite.services.record_writes import Action, RecordWrite, Swap
+from pds_lite.services.repo_writer import RecordResult, WriteResult
+from pds_lite.storage import blob_store
+from pds_lite.storage.account_store import Account
+from pds_lite.xrpc.responses import Reply
+from pds_lite.xrpc.router import Call, procedure, query
+
+_NS = "com.atproto.repo."
+_JSON = "application/json"
+_POINTS = {"create": 3, "update": 2, "put": 2, "delete": 1, "discard": 1}
+"""What a write costs of the hourly and daily allowance (protocol digest 13)."""
+_MIME_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
+
+
+@procedure(_NS + "createRecord", access=Access.SESSION)
+async def create_record(services: Services, call: Call) -> dict[str, Any]:
+    given = call.input
+    write = RecordWrite(
+        "create",
+        given["collection"],
+        given.get("rkey"),
+        given["record"],
+        validate=given.get("validate"),
+        replaces_duplicates=given.get("validate") is not False,
+    )
+    return _one_answer(await _apply(services, call, [write]))
+
+
+@procedure(_NS + "putRecord", access=Access.SESSION)
+async def put_record(services: Services, call: Call) -> dict[str, Any]:
+    given = call.input
+    write = RecordWrite(
+        "put", given["collection"], given["rkey"], given["record"], _swap_record(given), given.get("validate")
+    )
+    return _one_answer(await _apply(services, call, [write]))
+
+
+@procedure(_NS + "deleteRecord", access=Access.SESSION)
+async def delete_record(services: Services, call: Call) -> dict[str, Any]:
+    given = call.input
+    write = RecordWrite("discard", given["collection"], given["rkey"], swap=_swap_record(given))
+    return _commit_answer(await _apply(services, call, [write]))
+
+
+@procedure(_NS + "applyWrites", access=Access.SESSION)
+async def apply_writes(services: Services, call: Call) -> dict[str, Any]:
+    given = call.input
+    if len(given["writes"]) > 200:
+        raise BadInput("Too many writes. Max: 200")
+    writes = [_batched(write, given.get("validate")) for write in given["writes"]]
+    result = await _apply(services, call, writes)
+    return {**_commit_answer(result), "results": [_batched_answer(each) for each in result.results]}
+
+
+def _batched(write: dict[str, Any], validate: bool | None) -> RecordWrite:
+    kind = str(write.get("$type", "")).rpartition("#")[2]
+    actions: dict[str, Action] = {"create": "create", "update": "update", "delete": "delete"}
+    if kind not in actions:
+        raise BadInput(f"Action not supported: {kind[:100]}")
+    return RecordWrite(actions[kind], write["collection"], write.get("rkey"), write.get("value"), validate=validate)
+
+
+def _batched_answer(result: RecordResult) -> dict[str, Any]:
+    kind = f"{_NS}applyWrites#{result.action}Result"
+    return {"$type": kind} if result.cid is None else {"$type": kind, **_record_answer(result)}
+
+
+async def _apply(services: Services, call: Call, writes: list[RecordWrite]) -> WriteResult:
+    account = _own_repo(services, call.input["repo"])
+    services.limits.spend_writes(account.did, sum(_POINTS[write.action] for write in writes))
+    swap = call.input.get("swapCommit")
+    result = await services.repo.apply_writes(writes, Cid.parse(swap) if swap is not None else None)
+    if result.commit is not None:
+        services.crawlers.wrote()
+    return result
+
+
+def _swap_record(given: dict[str, Any]) -> Any:
+    if "swapRecord" not in given:
+        return Swap.ANY
+    text = given["swapRecord"]
+    return None if text is None else Cid.parse(text)
+
+
+def _one_answer(result: WriteResult) -> dict[str, Any]:
+    return {**_record_answer(result.results[0]), **_commit_answer(result)}
+
+
+def _record_answer(result: RecordResult) -> dict[str, Any]:
+    answer = {"uri": result.uri, "cid": str(result.cid)}
+    return answer if result.status is None else {**answer, "validationStatus": result.status}
+
+
+def _commit_answer(result: WriteResult) -> dict[str, Any]:
+    return {} if result.commit is None else {"commit": {"cid": str(result.commit[0]), "rev": result.commit[1]}}
+
+
+def _own_repo(services: Services, repo: str) -> Account:
+    """The account that `repo`, a DID or handle, names; only the one account has a repository here."""
+    account = services.account.account
+    if account is None or (repo != account.did and repo.lower() != account.handle):
+        raise NotFound(f"Could not find repo: {repo[:300]}", error="RepoNotFound")
+    return account
+
+
+def _readable_repo(services: Services, call: Call) -> Account:
+    """_own_repo, unless it is deactivated and somebody else asks."""
+    account = _own_repo(services, call.params["repo"])
+    if account.status != "active" and not call.principal.is_account:
+        raise AccountInactive(f"Repo has been deactivated: {account.did}", error="RepoDeactivated", status=400)
+    return account
+
+
+@query(_NS + "getRecord", access=Access.OPTIONAL)
+async def get_record(services: Services, call: Call) -> Reply:
+    params = call.params
+    try:
+        account = _readable_repo(services, call)
+    except NotFound as problem:
+        raise NotFound(problem.message, error="RecordNotFound") from None
+    body = services.reader.get_record(account.did, params["collection"], params["rkey"], params.get("cid"))
+    return Reply(body, _JSON)
+
+
+@query(_NS + "listRecords", access=Access.OPTIONAL)
+async def list_records(services: Services, call: Call) -> Reply:
+    params = call.params
+    account = _readable_repo(services, call)
+    body = services.reader.list_records(
+        account.did,
+        params["collection"],
+        params.get("limit", 50),
+        params.get("cursor"),
+        oldest_first=params.get("reverse", False),
+    )
+    return Reply(body, _JSON)
+
+
+@query(_NS + "describeRepo", access=Access.OPTIONAL)
+async def describe_repo(services: Services, call: Call) -> dict[str, Any]:
+    account = _readable_repo(services, call)
+    return {
+        "handle": account.handle,
+        "did": account.did,
+        "didDoc": services.account.did_document() or {"id": account.did},
+        "collections": services.reader.collections(),
+        "handleIsCorrect": True,
+    }
+
+
+@procedure(_NS + "uploadBlob", access=Access.SESSION_OR_SERVICE)
+async def upload_blob(services: Services, call: Call) -> dict[str, Any]:
+    services.account.require()
+    body = call.body
+    if body is None or not body.present:
+        raise BadInput("Request must have a body")
+    declared = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not _MIME_TYPE.fullmatch(declared):
+        declared = "application/octet-stream"
+    body.limit = min(body.limit, services.config.blob_limit)
+    length = None if body.encoded else body.length
+    return {"blob": await services.blobs.upload(body, declared, length)}
+
+
+@procedure(_NS + "importRepo", access=Access.OWNER)
+async def import_repo(services: Services, call: Call) -> None:
+    services.account.require()
+    if call.body is None or not call.body.present:
+        raise BadInput("Request must have a body")
+    await services.importer.run(call.body)
+
+
+@query(_NS + "listMissingBlobs", access=Access.SESSION)
+async def list_missing_blobs(services: Services, call: Call) -> dict[str, Any]:
+    account = services.account.require()
+    limit = call.params.get("limit", 500)
+    cursor = call.params.get("cursor")
+    with services.store.read() as txn:
+        missing = blob_store.missing_blobs(txn, Cid.parse(cursor) if cursor else None, limit)
+    answer: dict[str, Any] = {
+        "blobs": [{"cid": str(cid), "recordUri": f"at://{account.did}/{path.decode()}"} for cid, path in missing]
+    }
+    return {**answer, "cursor": str(missing[-1][0])} if len(missing) == limit else answer

@@ -1,0 +1,130 @@
+"""com.atproto.sync.subscribeRepos: the event stream over a websocket, an ASGI endpoint of its own.
+
+Rules that hold here (protocol digest 4)
+- Frames go out as they are stored, each in one binary message; what clients send is read and dropped.
+- Refusals before the upgrade are HTTP: 405, 426, 429. Afterwards an error is a frame and then the close.
+- A send that hangs is given up when its subscriber has become too slow or the server stops: nothing here waits for a
+  client without a limit.
+- Pings are the server's own (http/protocol), in both directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pds_lite import ujson
+from pds_lite.atproto import firehose
+from pds_lite.errors import BadInput, PdsError, RateLimited
+from pds_lite.services.bundle import Services
+from pds_lite.services.sequencer import ConsumerTooSlow, StreamEnded, Subscription
+from pds_lite.xrpc.router import subscription
+
+NSID = "com.atproto.sync.subscribeRepos"
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+FAREWELL_S = 5.0
+"""How long a client may take to accept its error frame and the close."""
+STALL_S = 60.0
+"""How long one send may hang before its subscriber counts as too slow."""
+
+
+@subscription(NSID)
+async def subscribe_repos(services: Services, scope: Message, receive: Receive, send: Send) -> None:
+    """Serves one websocket connection."""
+    await receive()  # websocket.connect
+    try:
+        subscriber = services.sequencer.subscribe(_cursor(scope))
+    except RateLimited as problem:
+        await _deny(scope, send, 429, problem, [(b"retry-after", b"%d" % problem.retry_after)])
+        return
+    except PdsError as problem:
+        await send({"type": "websocket.accept"})
+        await _say_goodbye(send, problem)
+        return
+    try:
+        await send({"type": "websocket.accept"})
+        await _serve(subscriber, receive, send)
+    finally:
+        subscriber.close()
+
+
+async def _serve(subscriber: Subscription, receive: Receive, send: Send) -> None:
+    """Pumps frames until the client leaves, is too slow, or the server stops."""
+    pump = asyncio.ensure_future(_pump(subscriber, send))
+    left = asyncio.ensure_future(_wait_for_close(receive))
+    try:
+        await asyncio.wait({pump, left, subscriber.failed}, return_when=asyncio.FIRST_COMPLETED)
+        if left.done():
+            return
+        problem: PdsError | None = None
+        if subscriber.failed.done():
+            problem = subscriber.failed.result()
+        else:
+            try:
+                await pump
+            except (PdsError, TimeoutError) as stopped:
+                problem = stopped if isinstance(stopped, PdsError) else ConsumerTooSlow("Stream consumer too slow")
+            except StreamEnded:
+                problem = None
+        await _cancel(pump)
+        await _say_goodbye(send, problem)
+    finally:
+        await _cancel(pump)
+        await _cancel(left)
+
+
+async def _pump(subscriber: Subscription, send: Send) -> None:
+    while True:
+        frames = await subscriber.next_batch()
+        async with asyncio.timeout(STALL_S):
+            for frame in frames:
+                await send({"type": "websocket.send", "bytes": frame})
+        # Sends to a fast client never yield: let others run between batches of a replay.
+        await asyncio.sleep(0)
+
+
+async def _wait_for_close(receive: Receive) -> None:
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _say_goodbye(send: Send, problem: PdsError | None) -> None:
+    """The error frame, if there is an error, and the close; a client that does not take them is dropped."""
+    try:
+        async with asyncio.timeout(FAREWELL_S):
+            if problem is not None:
+                await send({"type": "websocket.send", "bytes": firehose.error_frame(problem.error, problem.message)})
+            await send({"type": "websocket.close", "code": 1008 if problem is not None else 1001})
+    except TimeoutError:
+        return
+
+
+async def _deny(scope: Message, send: Send, status: int, problem: PdsError, headers: list[tuple[bytes, bytes]]) -> None:
+    """An HTTP answer instead of the upgrade."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    body = ujson.dumpb({"error": problem.error, "message": problem.message})
+    headers = [(b"content-type", b"application/json"), (b"access-control-allow-origin", b"*"), *headers]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _cursor(scope: Message) -> int | None:
+    """The cursor of the query string. Raises BadInput unless it is one integer of 0 or more."""
+    found = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1"), True) if name == "cursor"]
+    if not found or found == [""]:
+        return None
+    text = found[0]
+    if len(found) > 1 or not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise BadInput("Error: cursor must be an integer")
+    return int(text)
