@@ -11,14 +11,17 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pds_lite import __version__
 from pds_lite.box import board
 from pds_lite.box.control import Channel
+from pds_lite.box.setup import wait_for_claim
 from pds_lite.errors import BadInput, PdsError
 from pds_lite.services import passwords
 from pds_lite.services.commit_clock import iso_time
+from pds_lite.services.repo_verify import verify_car
 from pds_lite.storage import account_store, check, event_log, repo_store
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ async def status(services: Services, _parameters: Parameters, _channel: Channel)
         "clock_trusted": services.clock.trusted(),
         "disk_free": disk.free,
         "board": {"id": this_board.id, "name": this_board.name},
-        "limits": {name: getattr(this_board.limits, name) for name in board.LIMIT_NAMES},
+        "limits": asdict(this_board.limits),
     }
 
 
@@ -136,6 +139,12 @@ async def account_codes(services: Services, _parameters: Parameters, _channel: C
     }
 
 
+async def account_claim_code(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
+    """A new claim code in place of the one that init printed."""
+    prepared = await wait_for_claim(services, with_code=True)
+    return {"claim_code": prepared.claim_code}
+
+
 async def app_password_list(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Names, never the passwords themselves."""
     rows = services.account.list_app_passwords()
@@ -164,7 +173,7 @@ async def app_password_revoke(services: Services, parameters: Parameters, _chann
 async def account_activate(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Activates and announces the account."""
     await services.account.activate()
-    services.crawlers.announce()
+    services.crawlers.ask_now()
     return {"status": services.account.require().status}
 
 
@@ -183,7 +192,7 @@ async def account_publish(services: Services, _parameters: Parameters, _channel:
 async def repo_export(services: Services, _parameters: Parameters, channel: Channel) -> dict[str, Any]:
     """The repository as a CAR, down the channel."""
     size = 0
-    async for chunk in services.reader.export():
+    async for chunk in services.reader.export_car():
         size += len(chunk)
         await channel.send(chunk)
     return {"bytes": size}
@@ -197,7 +206,9 @@ async def repo_import(services: Services, _parameters: Parameters, channel: Chan
 
 async def repo_verify(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Reads the whole repository as a stranger would: every hash, the tree, the signature."""
-    return await services.reader.verify()
+    account = services.account.require()
+    verified = await verify_car(services.reader.export_car(), account.did, services.keys.signing.did_key)
+    return asdict(verified)
 
 
 COMMANDS = {
@@ -207,6 +218,7 @@ COMMANDS = {
     "account.show": account_show,
     "account.password": account_password,
     "account.codes": account_codes,
+    "account.claim-code": account_claim_code,
     "account.app-passwords": app_password_list,
     "account.app-passwords.create": app_password_create,
     "account.app-passwords.revoke": app_password_revoke,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.atproto.multibase import encode_base58
-from pds_lite.errors import BadInput
 from pds_lite.services import passwords
 from pds_lite.services.sign_up import NewAccount
 
@@ -71,8 +70,6 @@ async def make_account(
 
 async def wait_for_claim(services: Services, *, with_code: bool) -> Prepared:
     """Leaves the box empty; the claim code is the inviteCode of the one createAccount it will take."""
-    if services.account.account is not None:
-        raise BadInput("this box has its account already", hint="pds-lite account show")
     code = passwords.make_code() if with_code else None
     await services.sign_up.open_claim(code)
     return Prepared(claim_code=code)

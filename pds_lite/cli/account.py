@@ -14,6 +14,7 @@ _ACTIONS = {
     "show": "the account and its sessions",
     "password": "set a new password, random unless --password-stdin; ends every session",
     "codes": "codes that wait to be typed in somewhere",
+    "claim-code": "on an empty box: a new claim code for createAccount",
     "app-passwords": "list app passwords; `create NAME` or `revoke NAME`",
     "activate": "make the account speak from here, and announce it",
     "deactivate": "stop the account here; reading and moving out still work",

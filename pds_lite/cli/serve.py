@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
 from pds_lite import config as settings
-from pds_lite.app import App, build, open_box
+from pds_lite.app import build, open_box
 from pds_lite.config import Config
 
 DEFAULT_PORT = 2583
@@ -27,13 +28,22 @@ def run(arguments: argparse.Namespace) -> int:
     fresh = not (arguments.data_dir / "pds-lite.toml").exists()
     if fresh:
         _prepare(arguments.data_dir, arguments.port or DEFAULT_PORT)
-    config = _config(arguments)
-    return serve(build(config))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    asyncio.run(_serve(_config(arguments)))
+    return 0
 
 
-def serve(app: App) -> int:
-    """Runs uvicorn with our protocol around a built app."""
-    return app.serve()
+async def _serve(config: Config) -> None:
+    app = build(config)
+
+    def ready() -> None:
+        print(f"pds-lite serves {config.public_url} on {config.host}:{config.port}", file=sys.stderr, flush=True)
+
+    try:
+        app.start()
+        await app.serve(ready)
+    finally:
+        await app.stop()
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import dag_cbor, did_doc
 from pds_lite.atproto.commit import decode_commit, verify_commit
-from pds_lite.config import DEFAULT_PLC_URL
 from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized
 from pds_lite.services import passwords
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from pds_lite.services.sessions import Sessions
     from pds_lite.storage.store import Store, WriteTxn
 
+PUBLIC_PLC = "https://plc.directory"
 MAX_APP_PASSWORDS = 100
 MIN_PASSWORD = 8
 MAX_PASSWORD = 256
@@ -102,7 +102,12 @@ class Accounts:
     async def log_in(self, identifier: str, password: str) -> Login:
         """Checks a DID, handle or e-mail address and a password or app password. Raises Unauthorized."""
         account = self._account
-        if account is None or not _names(account, identifier) or len(password) > MAX_PASSWORD_SHOWN:
+        if len(password) > MAX_PASSWORD_SHOWN:
+            raise _wrong_password()
+        if account is None or not _names(account, identifier):
+            if "@" in identifier[1:]:
+                # DID and handle are public; that an e-mail address is not the owner's must not show in the time taken.
+                await passwords.verify_password(None, password)
             raise _wrong_password()
         app_password = self._find_app_password(password)
         if app_password is not None:
@@ -192,7 +197,7 @@ class Accounts:
         account = self.require()
         if account.plc_op is None:
             return
-        if self._config.dev and self._config.plc_url == DEFAULT_PLC_URL:
+        if self._config.dev and self._config.plc_url == PUBLIC_PLC:
             raise BadInput("a development box is not published to the public directory", hint="set PDS_LITE_PLC_URL")
         operation = dag_cbor.decode_own(account.plc_op)
         assert isinstance(operation, dict)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pds_lite import ujson
 from pds_lite.atproto.mst.node import key_layer
 from pds_lite.storage import account_store, blob_store, repo_store
 
@@ -22,14 +23,14 @@ def account_status(store: Store) -> dict[str, Any]:
         head = repo_store.read_head(txn)
         records = repo_store.record_count(txn)
         nodes = count_nodes(path for path, _record in repo_store.scan_records(txn))
-        expected, present = blob_store.count_blobs(txn)
-        preferences = account_store.count_preferences(txn)
+        expected, present = blob_store.blob_counts(txn)
+        preferences = account_store.get_preferences(txn)
     return {
         "repoCommit": str(head.commit) if head is not None else "",
         "repoRev": head.rev if head is not None else "",
         "repoBlocks": records + nodes + 1 if head is not None else 0,
         "indexedRecords": records,
-        "privateStateValues": preferences,
+        "privateStateValues": len(ujson.loads(preferences)) if preferences else 0,
         "expectedBlobs": expected,
         # Only those records refer to: unreferenced uploads would make it larger, which stops some migration tools.
         "importedBlobs": present,

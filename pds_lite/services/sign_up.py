@@ -106,6 +106,20 @@ class SignUp:
         await self._store_account(account, [CommitEvent(silent=True)])
         return account
 
+    async def open_claim(self, code: str | None) -> None:
+        """Lets the first account be made with this claim code; with None anyone may (development only).
+
+        Raises BadInput on a box that has its account.
+        """
+        claim = OPEN_CLAIM if code is None else claim_digest(code)
+
+        def change(txn: WriteTxn) -> None:
+            if account_store.get_account(txn) is not None:
+                raise BadInput("this box has its account already", hint="pds-lite account show")
+            account_store.put_claim(txn, claim)
+
+        await self._store.write(change, "claim")
+
     def check_request(self, wanted: NewAccount, invite_code: str | None) -> None:
         """Whether anyone may sign up now: before any work is done for a stranger.
 

@@ -1,13 +1,13 @@
-"""The plain pages: a home page that says what this is, robots.txt, and the health check every tool knows."""
+"""The plain pages: a home page that says what this is, and robots.txt."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microdot import Microdot, Request, Response
+from microdot import Request, Response
 
-from pds_lite import __version__, ujson
-from pds_lite.web.well_known import JSON, TEXT
+from pds_lite.http.asgi import WebApp
+from pds_lite.web.well_known import TEXT
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 ROBOTS = "# Everything here is public, and XRPC may be crawled.\nUser-agent: *\nAllow: /\n"
 
 
-def mount(app: Microdot, services: Services) -> None:
+def mount(app: WebApp, services: Services) -> None:
     """Adds the routes."""
-    health_answer = ujson.dumpb({"version": f"pds-lite {__version__}"})
-
     @app.get("/")
     async def home(_request: Request) -> Response:
         return Response(home_text(services), 200, TEXT)
@@ -26,10 +24,6 @@ def mount(app: Microdot, services: Services) -> None:
     @app.get("/robots.txt")
     async def robots(_request: Request) -> Response:
         return Response(ROBOTS, 200, TEXT)
-
-    @app.get("/xrpc/_health")
-    async def health(_request: Request) -> Response:
-        return Response(health_answer, 200, JSON)
 
 
 def home_text(services: Services) -> str:

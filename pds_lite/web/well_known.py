@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microdot import Microdot, Request, Response
+from microdot import Request, Response
 
 from pds_lite import ujson
 from pds_lite.atproto import did_doc
+from pds_lite.http.asgi import WebApp
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
@@ -21,7 +22,7 @@ TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 JSON = {"Content-Type": "application/json"}
 
 
-def mount(app: Microdot, services: Services) -> None:
+def mount(app: WebApp, services: Services) -> None:
     """Adds the routes."""
 
     @app.get("/.well-known/atproto-did")

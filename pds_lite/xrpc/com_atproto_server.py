@@ -85,7 +85,7 @@ async def create_account(services: Services, call: Call) -> dict[str, Any]:
         account = await services.sign_up.move_in(wanted, call.principal.did)
     else:
         account = await services.sign_up.create(wanted, publish=True)
-        services.crawlers.announce()
+        services.crawlers.ask_now()
     tokens = await services.sessions.open(account.did, None, True)
     answer = {
         "accessJwt": tokens.access_jwt,
@@ -109,7 +109,7 @@ async def check_account_status(services: Services, _call: Call) -> dict[str, Any
 async def activate_account(services: Services, _call: Call) -> None:
     """Makes the account speak from here."""
     await services.account.activate()
-    services.crawlers.announce()
+    services.crawlers.ask_now()
 
 
 @procedure(_NS + "deactivateAccount", access=Access.OWNER)

@@ -1,0 +1,287 @@
+"""The application: the only place where the parts are joined.
+
+`build` opens the store and makes every service from a Config and a Clock; `App.start` loads what they keep in memory,
+`App.serve` adds the network until it is told to end, and `App.stop` closes everything. The command line does a single
+thing without serving through `open_box`. Nothing here decides anything: a rule is found in the service it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pds_lite import __version__
+from pds_lite import config as settings
+from pds_lite.box import board, control
+from pds_lite.clock import Clock
+from pds_lite.errors import ConfigError, PdsError
+from pds_lite.net.http_client import HttpClient
+from pds_lite.services import key_store, passwords
+from pds_lite.services.access import AccessControl
+from pds_lite.services.account import Accounts
+from pds_lite.services.blobs import Blobs
+from pds_lite.services.bundle import Services
+from pds_lite.services.crawlers import Crawlers
+from pds_lite.services.identity import Identity
+from pds_lite.services.rate_limits import RateLimits
+from pds_lite.services.repo_import import RepoImport
+from pds_lite.services.repo_reader import RepoReader
+from pds_lite.services.repo_writer import RepoWriter
+from pds_lite.services.sequencer import Sequencer, Window
+from pds_lite.services.service_auth import ServiceAuth
+from pds_lite.services.sessions import Sessions
+from pds_lite.services.sign_up import SignUp
+from pds_lite.storage.blob_store import BlobStore
+from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from pds_lite.config import Config
+    from pds_lite.http.asgi import HttpEdge
+
+log = logging.getLogger(__name__)
+
+BLOBS_FOLDER = "blobs"
+HOUSEKEEPING_S = 60.0
+PUBLISH_RETRY_S = (30.0, 3600.0)
+"""First and longest wait between attempts to publish a DID that was made offline."""
+
+
+class App:
+    """A box in this process: its services, and what runs beside them."""
+
+    def __init__(self, services: Services, limits: board.Limits) -> None:
+        self.services = services
+        self._limits = limits
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Loads what the services keep in memory. In a running event loop. Raises StoreBroken."""
+        services = self.services
+        services.account.start()
+        services.sessions.start()
+        services.sequencer.start()
+        services.repo.start()
+
+    async def stop(self) -> None:
+        """Saves what is worth saving and closes the store."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.services.sequencer.stop()
+        await self.services.importer.stop()
+        with contextlib.suppress(PdsError):  # a full or broken disk is no reason not to end
+            await self.services.repo.stop()
+        await self.services.http.close()
+        self.services.store.close()
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serves until SIGTERM or SIGINT; `ready` is called when requests are answered."""
+        services = self.services
+        server = build_server(services, build_edge(services), self._limits, ready)
+        sockets = None if services.config.unix_socket else [listen(services.config.host, services.config.port)]
+        control_server = control.ControlServer(services.config.data_dir, control_commands(services))
+        await control_server.start()
+        services.crawlers.start()
+        announcer = self._announcer()
+        self._tasks = [
+            asyncio.create_task(coroutine)
+            for coroutine in (
+                _every(HOUSEKEEPING_S, self._keep_house),
+                self._publish(),
+            )
+        ]
+        try:
+            await server.serve(sockets)
+        finally:
+            await control_server.stop()
+            await services.crawlers.stop()
+            if announcer is not None:
+                await announcer.stop()
+
+    async def _keep_house(self) -> None:
+        await self.services.sequencer.prune()
+        await self.services.blobs.sweep()
+        await self.services.repo.save_tree_if_due()
+
+    async def _publish(self) -> None:
+        """Publishes a DID that was made offline, as soon as there is a network. Development boxes wait to be told."""
+        wait, longest = PUBLISH_RETRY_S
+        account = self.services.account.account
+        while account is not None and account.plc_op is not None and not self.services.config.dev:
+            try:
+                await self.services.account.publish()
+                log.info("published %s", account.did)
+                self.services.crawlers.ask_now()
+                return
+            except PdsError as problem:
+                log.warning("could not publish %s yet: %s", account.did, problem.message)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
+
+    def _announcer(self) -> Any:
+        """The box on the LAN, unless switched off."""
+        if not self.services.config.mdns:
+            return None
+        from pds_lite.box.mdns import Announcer
+        from pds_lite.box.mdns_claim import Claim
+
+        accounts, box_key = self.services.account, self.services.keys.box
+
+        def claim() -> Claim:
+            account = accounts.account
+            return Claim(account.did if account else "", account.handle if account else "", __version__)
+
+        announcer = Announcer(claim, self.services.config.port, box_key.public_key, box_key.sign)
+        announcer.start()
+        return announcer
+
+
+def build(config: Config, clock: Clock | None = None) -> App:
+    """Opens the store and joins the services. In a running event loop. Raises what Store.open and board files raise."""
+    clock = clock or Clock()
+    limits = board.detect().limits
+    passwords.set_cost(limits.argon2_mb, limits.argon2_ops)
+    store = Store.open(config.data_dir / STORE_FOLDER, StoreLimits(map_bytes=limits.map_mb << 20))
+    try:
+        return App(_join(config, clock, store, limits), limits)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> Services:
+    keys = _keys(store)
+    http = HttpClient(config)
+    identity = Identity(config, clock, http, store)
+    window = Window(int(config.firehose_window_s * 1_000_000), min(config.firehose_bytes, limits.event_log_mb << 20))
+    sequencer = Sequencer(store, clock, window, limits.subscribers)
+    repo = RepoWriter(store, clock, sequencer, keys.signing, dev=config.dev, overlay_bytes=limits.overlay_mb << 20)
+    sessions = Sessions(config, clock, store, keys)
+    accounts = Accounts(config, clock, store, keys, identity=identity, repo=repo, sessions=sessions)
+    service_auth = ServiceAuth(config, clock, keys, identity, accounts)
+    blobs = Blobs(store, BlobStore(config.data_dir / BLOBS_FOLDER), clock, config.blob_limit)
+    return Services(
+        config=config,
+        clock=clock,
+        store=store,
+        keys=keys,
+        http=http,
+        limits=RateLimits(clock, enabled=config.rate_limits),
+        identity=identity,
+        account=accounts,
+        sessions=sessions,
+        access=AccessControl(config, sessions, service_auth),
+        service_auth=service_auth,
+        sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),
+        sequencer=sequencer,
+        blobs=blobs,
+        repo=repo,
+        reader=RepoReader(store, repo.snapshots, clock, limits.exports),
+        importer=RepoImport(store, repo, identity, clock, keys.signing.did_key, config.data_dir),
+        crawlers=Crawlers(http, clock, config.relays, config.hostname),
+    )
+
+
+def _keys(store: Store) -> key_store.Keys:
+    """The box's keys, made when the store is opened for the first time."""
+    with store.read() as txn:
+        keys = key_store.load(txn)
+    if keys is None:
+        keys = key_store.generate()
+        store.write_sync(lambda txn: key_store.save(txn, keys), "keys")
+    return keys
+
+
+def build_edge(services: Services) -> HttpEdge:
+    """The ASGI application: XRPC, the web pages, and the stream."""
+    from pds_lite.http.asgi import HttpEdge, WebApp
+    from pds_lite.http.client_address import ProxyTrust
+    from pds_lite.web import home, well_known
+    from pds_lite.xrpc import methods  # noqa: F401 - registers every method with the router
+    from pds_lite.xrpc.router import Router
+
+    app = WebApp()
+    router = Router(services)
+    router.install(app)
+    well_known.mount(app, services)
+    home.mount(app, services)
+    return HttpEdge(app, router.websocket, ProxyTrust(services.config.trusted_proxies))
+
+
+def build_server(services: Services, edge: HttpEdge, limits: board.Limits, ready: Callable[[], None]) -> uvicorn.Server:
+    """The server; calls `ready` when it listens, and lets the stream's subscribers go the moment it begins to end."""
+    from pds_lite.http import asgi
+    from pds_lite.http.protocol import ConnectionLimits
+
+    config = services.config
+    server = asgi.build_server(
+        edge,
+        host=config.host,
+        port=config.port,
+        unix_socket=config.unix_socket,
+        limits=ConnectionLimits(connections=min(config.max_connections, limits.connections)),
+    )
+    startup, shutdown = server.startup, server.shutdown
+
+    async def say_when_ready(sockets: Any = None) -> None:
+        await startup(sockets)
+        ready()
+
+    async def end_streams_first(sockets: Any = None) -> None:
+        services.sequencer.stop()
+        await shutdown(sockets)
+
+    server.startup, server.shutdown = say_when_ready, end_streams_first
+    return server
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a port in use is our sentence and not a library's. Raises ConfigError."""
+    try:
+        family, _kind, _protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=256)
+    except OSError as problem:
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {problem.strerror}",
+            hint="pds-lite serve --port N, or end what has it",
+        ) from None
+
+
+def control_commands(services: Services) -> dict[str, control.Command]:
+    """The commands of the control socket, bound to these services."""
+    from pds_lite.box.commands import COMMANDS
+
+    def bind(command: Any) -> control.Command:
+        return lambda parameters, channel: command(services, parameters, channel)
+
+    return {name: bind(command) for name, command in COMMANDS.items()}
+
+
+@contextlib.asynccontextmanager
+async def open_box(data_dir: Path) -> AsyncIterator[Services]:
+    """The services of a box that nobody serves, for one command. Raises Unavailable while a daemon holds the store."""
+    app = build(settings.load(data_dir))
+    try:
+        app.start()
+        yield app.services
+    finally:
+        await app.stop()
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Repeats what must not stop because it failed once (a full disk, say)."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except PdsError as problem:
+            log.warning("housekeeping: %s", problem.message)

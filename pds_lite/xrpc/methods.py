@@ -1,0 +1,19 @@
+"""Every module that registers methods, imported for that: add a namespace's file here and the router knows it."""
+
+from pds_lite.xrpc import (
+    com_atproto_identity,
+    com_atproto_repo,
+    com_atproto_server,
+    com_atproto_sync,
+    com_atproto_temp,
+    subscribe_repos,
+)
+
+__all__ = [
+    "com_atproto_identity",
+    "com_atproto_repo",
+    "com_atproto_server",
+    "com_atproto_sync",
+    "com_atproto_temp",
+    "subscribe_repos",
+]
