@@ -66,12 +66,12 @@ class _Walk:
 
     def _sparse(self, node: Node) -> Iterator[_Item]:
         """Nodes, gaps and keys of the tree in memory, in pre-order, without what did not change."""
-        if node.rev <= self._since:
+        if self._since and node.rev <= self._since:
             return
         yield node
         for index, tree in enumerate(node.trees):
             if isinstance(tree, Stub):
-                if tree.rev > self._since:
+                if not self._since or tree.rev > self._since:
                     yield tree
             elif tree is not None:
                 yield from self._sparse(tree)
