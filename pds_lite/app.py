@@ -158,7 +158,7 @@ def build(config: Config, clock: Clock | None = None) -> App:
 
 def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> Services:
     keys = _keys(store)
-    http = HttpClient(config)
+    http = HttpClient(ca_file=str(config.ca_file) if config.ca_file else None, allow_loopback=config.dev)
     identity = Identity(config, clock, http, store)
     window = Window(int(config.firehose_window_s * 1_000_000), min(config.firehose_bytes, limits.event_log_mb << 20))
     sequencer = Sequencer(store, clock, window, limits.subscribers)

@@ -84,11 +84,10 @@ def _first_post(url: str, handle: str, password: str) -> str:
     return f"""
 This is a box for trying out: its DID is not published. Post with it from another terminal:
 
-  URL={url}
-  TOKEN=$(curl -s $URL/xrpc/com.atproto.server.createSession -H 'Content-Type: application/json' \\
-    -d '{{"identifier": "{handle}", "password": "{password}"}}' | sed 's/.*"accessJwt":"\\([^"]*\\)".*/\\1/')
-  curl -s $URL/xrpc/com.atproto.repo.createRecord -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json'
-  \\
+  URL={url}/xrpc JSON='Content-Type: application/json'
+  TOKEN=$(curl -s $URL/com.atproto.server.createSession -H "$JSON" \\
+    -d '{{"identifier": "{handle}", "password": "{password}"}}' | sed 's/.*"accessJwt":"\\([^"]*\\).*/\\1/')
+  curl -s $URL/com.atproto.repo.createRecord -H "Authorization: Bearer $TOKEN" -H "$JSON" \\
     -d '{{"repo": "{handle}", "collection": "app.bsky.feed.post",
          "record": {{"text": "Hello from my own box", "createdAt": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"}}}}'
 
