@@ -47,7 +47,8 @@ def encode(value: Value) -> bytes:
 def decode(data: bytes) -> Value:
     """The value behind bytes from outside, accepted only in their canonical form. Raises BadData.
 
-    Work and memory are linear in the input: at most 72 bytes a byte up to 64 KiB, and MAX_ITEMS items above that.
+    Time is linear in the input. Beside the texts and bytes themselves it takes under 40 MB of memory at worst: 144 bytes
+    an item, and MAX_ITEMS items.
     """
     if len(data) > _SMALL:
         _end_of_item(data, 0)

@@ -184,6 +184,10 @@ CID, BLOCK = Cid.of_raw(b"x" * 100), b"x" * 100
         (encode_varint(2) + b"\x01\x71", "without a CID"),
         (encode_varint(34 + 100) + b"\x12\x20" + CID.digest + BLOCK, "version 1"),  # version 0
         (encode_varint(4 + 64) + b"\x01\x55\x13\x40" + bytes(64), "hash"),  # sha2-512 cannot be checked
+        (
+            encode_varint(4 + 32 + 100) + b"\x01\x55\x1e\x20" + CID.digest + BLOCK,
+            "hash",
+        ),  # called blake3, hashed by sha2
         (encode_varint(5 + 100) + b"\x01\x55\x00\x7f" + bytes(101), "version 1"),
     ],
 )

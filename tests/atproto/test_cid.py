@@ -92,6 +92,24 @@ def test_a_changed_letter_is_refused_or_another_cid(data: st.DataObject) -> None
     assert str(cid) == changed
 
 
+@pytest.mark.parametrize("cid", [Cid.of_cbor(b""), Cid.of_raw(b"1")], ids=str)
+def test_spare_bits_must_be_zero_so_that_no_two_texts_mean_the_same(cid: Cid) -> None:
+    text, letters = str(cid), "abcdefghijklmnopqrstuvwxyz234567"
+    place = letters.index(text[-1])
+    assert place % 4 == 0
+    for spare in (1, 2, 3):
+        with pytest.raises(BadSyntax):
+            Cid.parse(text[:-1] + letters[place + spare])
+
+
+def test_a_letter_across_the_prefix_and_the_hash_is_checked() -> None:
+    """The seventh letter holds the last two bits of the hash length and the first three of the hash."""
+    text = str(Cid.of_raw(b""))
+    for letter in "ijklmnopqrstuvwxyz234567":
+        with pytest.raises(BadSyntax):
+            Cid.parse(text[:7] + letter + text[8:])
+
+
 @pytest.mark.parametrize("text", ["", ".", "b", "bafy", "Qm" + "a" * 44, "bafyrei_" + "a" * 51, "bafyrei" + "a" * 53])
 def test_texts_that_are_no_cid_are_refused(text: str) -> None:
     with pytest.raises(BadSyntax):

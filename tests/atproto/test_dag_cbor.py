@@ -191,6 +191,16 @@ def test_what_drisl_forbids_is_refused(block: bytes) -> None:
             dag_cbor.decode(outer)
 
 
+DAMAGE = ("nothing", "duplicate key", "indefinite array", "bad UTF-8", "link with another prefix", "link as text")
+BOMBS = ("array of 2^63", "depth 1,000,000", "shared references", "self-described", "version 0 link")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, *BOMBS])
+def test_damage_to_stored_bytes_is_an_error_too(damage: str) -> None:
+    with pytest.raises(BadData):
+        dag_cbor.decode_own(HOSTILE[damage])
+
+
 @pytest.mark.parametrize("tag", [*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799, 65536, 2**63])
 def test_no_tag_but_42_is_accepted_even_with_content_that_suits_it(tag: int) -> None:
     contents: list[Any] = [
