@@ -16,7 +16,7 @@ MAX_AUDIT_LOG = 4 << 20
 
 
 class PlcDirectory:
-    """A directory at `url` (scheme and host, perhaps a path; without a slash at its end)."""
+    """A directory at `url` (scheme, host, perhaps a path): the owner's setting, which may lead into the LAN."""
 
     def __init__(self, http: HttpClient, url: str) -> None:
         self._http = http
@@ -52,6 +52,7 @@ class PlcDirectory:
             ujson.dumpb(dict(op)),
             timeout=TIMEOUT_S,
             max_bytes=MAX_DOCUMENT,
+            configured=True,
         )
         if not 200 <= response.status < 300:
             raise UpstreamFailure(f"{self.url} refused the operation for {did}: {_words(response)}")
@@ -59,7 +60,9 @@ class PlcDirectory:
     async def _get(self, did: str, path: str, max_bytes: int) -> object:
         url = f"{self.url}/{quote(did, safe=':')}{path}"
         headers = {"accept": "application/json"}
-        response = await self._http.request("GET", url, headers, b"", timeout=TIMEOUT_S, max_bytes=max_bytes)
+        response = await self._http.request(
+            "GET", url, headers, timeout=TIMEOUT_S, max_bytes=max_bytes, configured=True
+        )
         if response.status == 404:
             raise NotFound(f"{self.url} does not know {did}", error="DidNotFound")
         if response.status == 410:

@@ -21,7 +21,7 @@ async def lookup_did(http: HttpClient, handle: str) -> str:
     url = f"https://{handle}/.well-known/atproto-did"
     headers = {"accept": "text/plain, */*;q=0.1"}
     response = await http.request(
-        "GET", url, headers, b"", timeout=TIMEOUT_S, max_bytes=MAX_HANDLE_ANSWER, follow=_REDIRECTS
+        "GET", url, headers, timeout=TIMEOUT_S, max_bytes=MAX_HANDLE_ANSWER, follow=_REDIRECTS
     )
     if not 200 <= response.status < 300:
         raise NotFound(f"{url} answered status {response.status}", error="HandleNotFound")
@@ -40,7 +40,7 @@ async def did_web_document(http: HttpClient, did: str) -> object:
     scheme = "http" if host.partition(":")[0] == "localhost" else "https"
     url = f"{scheme}://{host}/.well-known/did.json"
     headers = {"accept": "application/did+ld+json, application/json"}
-    response = await http.request("GET", url, headers, b"", timeout=TIMEOUT_S, max_bytes=MAX_DOCUMENT)
+    response = await http.request("GET", url, headers, timeout=TIMEOUT_S, max_bytes=MAX_DOCUMENT)
     if response.status in (404, 410):
         raise NotFound(f"{url} answered status {response.status}", error="DidNotFound")
     if response.status != 200:
