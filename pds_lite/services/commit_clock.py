@@ -54,6 +54,11 @@ class CommitClock:
             self._last_us = max(self._clock.now_us(), self._last_us + 1)
             return make_tid(self._last_us, self._clock_id)
 
+    def next_key(self) -> Tid:
+        """A TID for a record key. Raises ClockUntrusted: a key of a wrong time would drag the next rev with it."""
+        self.check()
+        return self.next_tid()
+
     def next_seq(self) -> int:
         """max(now, last + 1). Only the writer thread asks."""
         self._last_seq = max(self._clock.now_us(), self._last_seq + 1)
@@ -75,5 +80,5 @@ class CommitClock:
 
 def iso_time(microseconds: int) -> str:
     """Microseconds since the epoch as events and blobs carry a time: UTC with milliseconds and a Z."""
-    moment = datetime.fromtimestamp(microseconds // 1000 / 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{microseconds // 1000 % 1000:03d}Z"
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest // 1000:03d}Z"

@@ -25,6 +25,7 @@ from pds_lite.atproto.data import json_default
 from pds_lite.atproto.mst.node import Node, block_of
 from pds_lite.atproto.mst.proof import path_proof
 from pds_lite.atproto.syntax import is_record_key, is_tid
+from pds_lite.atproto.varint import encode_varint
 from pds_lite.errors import BadInput, NotFound, RateLimited, Unavailable
 from pds_lite.services.repo_export import Block, export_blocks
 from pds_lite.storage import repo_store
@@ -200,8 +201,17 @@ def _record_json(uri: str, record: Record) -> bytes:
     return b'{"uri":"%b","cid":"%b","value":%b}' % (uri.encode(), str(record.cid).encode(), value)
 
 
+_LENGTHS = [encode_varint(length) for length in range(2048)]
+"""Of almost every section of an export; a call for each would be a tenth of its cost."""
+
+
 def _sections(blocks: Sequence[Block]) -> bytes:
-    return b"".join([car.encode_block(cid, block) for cid, block in blocks])
+    """The blocks as they stand in a CAR."""
+    pieces: list[bytes] = []
+    for cid, block in blocks:
+        length = len(cid) + len(block)
+        pieces += (_LENGTHS[length] if length < 2048 else encode_varint(length), cid, block)
+    return b"".join(pieces)
 
 
 def _record_proof(txn: Txn, head: Head, path: bytes) -> bytes:

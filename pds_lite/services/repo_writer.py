@@ -152,7 +152,7 @@ class RepoWriter:
         Raises BadInput (a record that its lexicon or the data model refuses, a taken key, a missing record or blob),
         InvalidSwap, TooLarge, AccountInactive, or Unavailable (ReadOnly, ClockUntrusted, StoreFull).
         """
-        prepared = [prepare(write, self.times.next_tid) for write in writes]
+        prepared = [prepare(write, self.times.next_key) for write in writes]
         return await self._store.write(partial(self._write_records, prepared, swap_commit), "commit")
 
     def _write_records(self, prepared: list[PreparedWrite], swap_commit: Cid | None, txn: WriteTxn) -> WriteResult:

@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pds_lite.atproto import firehose
@@ -26,7 +27,7 @@ from pds_lite.storage import event_log
 
 if TYPE_CHECKING:
     from pds_lite.clock import Clock
-    from pds_lite.storage.store import Store
+    from pds_lite.storage.store import Store, Txn, WriteTxn
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,14 @@ class Sequencer:
         self._subscriptions.add(subscription)
         return subscription
 
+    @staticmethod
+    def _missed_any(txn: Txn, cursor: int, start: int) -> bool:
+        """Whether there were events after `cursor`, up to `start`."""
+        if event_log.pruned_through(txn) > cursor:
+            return True
+        following = event_log.read_after(txn, cursor, 1, 1)
+        return bool(following) and following[0][0] <= start
+
     def forget(self, subscription: Subscription) -> None:
         """Lets a subscriber go."""
         self._subscriptions.discard(subscription)
@@ -235,10 +244,10 @@ class Sequencer:
             with self._store.read() as txn:
                 if not event_log.needs_pruning(txn, start, self._window.max_bytes):
                     return gone
-            dropped = await self._store.write(
-                lambda txn, start=start: event_log.prune(txn, start, self._window.max_bytes, PRUNE_BUDGET),
-                "prune events",
-            )
+            dropped = await self._store.write(partial(self._prune_some, start), "prune events", frees=True)
             gone += dropped
             if not dropped:
                 return gone
+
+    def _prune_some(self, start: int, txn: WriteTxn) -> int:
+        return event_log.prune(txn, start, self._window.max_bytes, PRUNE_BUDGET)

@@ -57,7 +57,8 @@ async def _serve(subscriber: Subscription, receive: Receive, send: Send) -> None
     pump = asyncio.ensure_future(_pump(subscriber, send))
     left = asyncio.ensure_future(_wait_for_close(receive))
     try:
-        await asyncio.wait({pump, left, subscriber.failed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {pump, left, subscriber.failed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if left.done():
             return
         problem: PdsError | None = None
