@@ -47,8 +47,8 @@ def encode(value: Value) -> bytes:
 def decode(data: bytes) -> Value:
     """The value behind bytes from outside, accepted only in their canonical form. Raises BadData.
 
-    Time is linear in the input. Beside the texts and bytes themselves it takes under 40 MB of memory at worst: 144 bytes
-    an item, and MAX_ITEMS items.
+    Time is linear in the input. Memory, beside the texts and bytes themselves, is under 40 MB at worst: 144 bytes an
+    item, and MAX_ITEMS items.
     """
     if len(data) > _SMALL:
         _end_of_item(data, 0)
