@@ -122,8 +122,8 @@ def _raise(tree: Tree | None, layer: int) -> Tree | None:
 def _split(tree: Tree | None, key: bytes, load: Load) -> tuple[Tree | None, Tree | None]:
     """The parts of a subtree before and after a key that it does not hold.
 
-    A part that is all of it stays as it is, unless it has a Stub beside the key: a Stub names its bounds, and the key is
-    a new one. Such a Stub has been loaded on the way and takes its new bounds when the tree is sparsified.
+    A part that is all of it stays as it is, unless it has a Stub beside the key: a Stub names its bounds, and the key
+    is a new one. Such a Stub has been loaded on the way and takes its new bounds when the tree is sparsified.
     """
     if tree is None:
         return None, None
