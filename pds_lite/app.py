@@ -28,6 +28,7 @@ from pds_lite.services.blobs import Blobs
 from pds_lite.services.bundle import Services
 from pds_lite.services.crawlers import Crawlers
 from pds_lite.services.identity import Identity
+from pds_lite.services.proxy import Proxy
 from pds_lite.services.rate_limits import RateLimits
 from pds_lite.services.repo_import import RepoImport
 from pds_lite.services.repo_reader import RepoReader
@@ -180,6 +181,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         access=AccessControl(config, sessions, service_auth),
         service_auth=service_auth,
         sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),
+        proxy=Proxy(config, http, identity, service_auth),
         sequencer=sequencer,
         blobs=blobs,
         repo=repo,
@@ -205,10 +207,11 @@ def build_edge(services: Services) -> HttpEdge:
     from pds_lite.http.client_address import ProxyTrust
     from pds_lite.web import home, well_known
     from pds_lite.xrpc import methods  # noqa: F401 - registers every method with the router
+    from pds_lite.xrpc.proxying import pass_on
     from pds_lite.xrpc.router import Router
 
     app = WebApp()
-    router = Router(services)
+    router = Router(services, proxy=pass_on)
     router.install(app)
     well_known.mount(app, services)
     home.mount(app, services)

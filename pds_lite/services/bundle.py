@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pds_lite.services.crawlers import Crawlers
     from pds_lite.services.identity import Identity
     from pds_lite.services.key_store import Keys
+    from pds_lite.services.proxy import Proxy
     from pds_lite.services.rate_limits import RateLimits
     from pds_lite.services.repo_import import RepoImport
     from pds_lite.services.repo_reader import RepoReader
@@ -47,6 +48,7 @@ class Services:
     access: AccessControl
     service_auth: ServiceAuth
     sign_up: SignUp
+    proxy: Proxy
     sequencer: Sequencer
     blobs: Blobs
     repo: RepoWriter
