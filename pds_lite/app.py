@@ -61,6 +61,7 @@ class App:
         self.services = services
         self._limits = limits
         self._tasks: list[asyncio.Task[None]] = []
+        self._server: uvicorn.Server | None = None
 
     def start(self) -> None:
         """Loads what the services keep in memory. In a running event loop. Raises StoreBroken."""
@@ -85,7 +86,7 @@ class App:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serves until SIGTERM or SIGINT; `ready` is called when requests are answered."""
         services = self.services
-        server = build_server(services, build_edge(services), self._limits, ready)
+        self._server = server = build_server(services, build_edge(services), self._limits, ready)
         sockets = None if services.config.unix_socket else [listen(services.config.host, services.config.port)]
         control_server = control.ControlServer(services.config.data_dir, control_commands(services))
         await control_server.start()
@@ -105,6 +106,11 @@ class App:
             await services.crawlers.stop()
             if announcer is not None:
                 await announcer.stop()
+
+    def end(self) -> None:
+        """Makes `serve` return, as SIGTERM does."""
+        if self._server is not None:
+            self._server.should_exit = True
 
     async def _keep_house(self) -> None:
         await self.services.sequencer.prune()
@@ -241,7 +247,8 @@ def build_server(services: Services, edge: HttpEdge, limits: board.Limits, ready
         services.sequencer.stop()
         await shutdown(sockets)
 
-    server.startup, server.shutdown = say_when_ready, end_streams_first
+    hooks: Any = server
+    hooks.startup, hooks.shutdown = say_when_ready, end_streams_first
     return server
 
 

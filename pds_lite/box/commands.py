@@ -22,7 +22,7 @@ from pds_lite.errors import BadInput, PdsError
 from pds_lite.services import passwords
 from pds_lite.services.commit_clock import iso_time
 from pds_lite.services.repo_verify import verify_car
-from pds_lite.storage import account_store, check, event_log, repo_store
+from pds_lite.storage import account_store, event_log, repo_store
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
@@ -67,7 +67,10 @@ async def status(services: Services, _parameters: Parameters, _channel: Channel)
 
 async def doctor_store(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Every broken invariant of the store; reads everything once."""
-    problems = await asyncio.to_thread(lambda: [*check.check_store(services.store, services.blobs.folder)])
+    from pds_lite.storage.check import check_store
+
+    blobs_folder = services.config.data_dir / "blobs"
+    problems = await asyncio.to_thread(lambda: [*check_store(services.store, blobs_folder)])
     return {"problems": [{"code": problem.code, "text": problem.text} for problem in problems]}
 
 

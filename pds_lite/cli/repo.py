@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pds_lite import ujson
 from pds_lite.cli import daemon
@@ -48,17 +48,24 @@ def _export(arguments: argparse.Namespace) -> Any:
     """Writes to a neighbour and renames, so that FILE is either whole or what it was."""
     target: Path = arguments.file
     if str(target) == "-":
-        return daemon.run(arguments.data_dir, "repo.export", receive=sys.stdout.buffer.write)
+        return daemon.run(arguments.data_dir, "repo.export", receive=_writer(sys.stdout.buffer))
     partial = target.with_name(f".{target.name}.partial")
     try:
         with partial.open("wb") as file:
-            answer = daemon.run(arguments.data_dir, "repo.export", receive=file.write)
+            answer = daemon.run(arguments.data_dir, "repo.export", receive=_writer(file))
             file.flush()
             os.fsync(file.fileno())
         partial.rename(target)
     finally:
         partial.unlink(missing_ok=True)
     return answer
+
+
+def _writer(file: BinaryIO) -> Callable[[bytes], None]:
+    def write(piece: bytes) -> None:
+        file.write(piece)
+
+    return write
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

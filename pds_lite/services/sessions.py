@@ -213,7 +213,8 @@ class Sessions:
         )
 
     async def _successor(self, session: Session, jti: str) -> str:
-        spent = self._spent.get(session.id, {}).get(jti)
+        known = self._spent.get(session.id)
+        spent = known.get(jti) if known is not None else None
         if spent is not None and spent.until_us > self._clock.now_us():
             return spent.successor
         await self.end(session.id)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import plc
 from pds_lite.atproto.crypto.did_key import parse_did_key
@@ -165,7 +165,7 @@ class SignUp:
         if await self._identity.resolve_handle(handle) != did:
             raise BadInput(f"{handle} is not a handle of {did}", error="InvalidHandle")
 
-    def _genesis(self, handle: str, recovery_key: str | None) -> dict[str, object]:
+    def _genesis(self, handle: str, recovery_key: str | None) -> dict[str, Any]:
         rotation_keys = [self._keys.rotation.did_key]
         if recovery_key is not None:
             try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from microdot import Request, Response
 
 from pds_lite.http.asgi import WebApp
-from pds_lite.web.well_known import TEXT
+from pds_lite.web.well_known import READ, TEXT
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
@@ -17,11 +17,12 @@ ROBOTS = "# Everything here is public, and XRPC may be crawled.\nUser-agent: *\n
 
 def mount(app: WebApp, services: Services) -> None:
     """Adds the routes."""
-    @app.get("/")
+
+    @app.route("/", methods=READ)
     async def home(_request: Request) -> Response:
         return Response(home_text(services), 200, TEXT)
 
-    @app.get("/robots.txt")
+    @app.route("/robots.txt", methods=READ)
     async def robots(_request: Request) -> Response:
         return Response(ROBOTS, 200, TEXT)
 

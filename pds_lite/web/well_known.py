@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
 
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+READ = ["GET", "HEAD"]
 JSON = {"Content-Type": "application/json"}
 
 
 def mount(app: WebApp, services: Services) -> None:
     """Adds the routes."""
 
-    @app.get("/.well-known/atproto-did")
+    @app.route("/.well-known/atproto-did", methods=READ)
     async def atproto_did(request: Request) -> Response:
         account = services.account.account
         host = request.headers.get("host", "").lower()
@@ -33,7 +34,7 @@ def mount(app: WebApp, services: Services) -> None:
             return Response("no such handle here\n", 404, TEXT)
         return Response(account.did, 200, TEXT)
 
-    @app.get("/.well-known/did.json")
+    @app.route("/.well-known/did.json", methods=READ)
     async def did_json(_request: Request) -> Response:
         return Response(ujson.dumpb(host_document(services)), 200, JSON)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 from microdot import Request
 
@@ -26,9 +27,9 @@ async def pass_on(services: Services, request: Request, nsid: str) -> Reply:
     services.limits.take((EVERYTHING,), principal.did or "")
     if request.method not in ("GET", "HEAD", "POST"):
         raise BadInput(f"Incorrect HTTP method ({request.method})", error="MethodNotAllowed", status=405)
-    body = request.stream
+    body: Any = request.stream  # a BodyStream, whatever microdot's stubs say
     if request.method != "POST" or body.empty:
-        content = b""
+        content: bytes | AsyncIterator[bytes] = b""
     elif body.length is not None and body.length <= WHOLE_BODY and not body.encoded:
         content = await body.read(WHOLE_BODY)
     else:
@@ -37,7 +38,7 @@ async def pass_on(services: Services, request: Request, nsid: str) -> Reply:
         principal,
         nsid,
         verb=request.method,
-        query_string=request.query_string,
+        query_string=request.query_string or "",
         headers=request.headers,
         body=content,
     )
