@@ -7,7 +7,7 @@ import pytest
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.mst.diff import RecordOp, diff
-from pds_lite.atproto.mst.node import Stub, encode_node
+from pds_lite.atproto.mst.node import decode_node, encode_node
 from pds_lite.atproto.mst.proof import InversionFailed, covering_proof, invert, path_proof
 from pds_lite.atproto.mst.tree import EMPTY, checked_load, delete, get, no_load, put, seal, sparsify
 from pds_lite.errors import BadTree
@@ -74,7 +74,7 @@ def test_a_path_proves_what_is_there_and_what_is_not():
     for key in KEYS:
         blocks = dict(path_proof(root, key, no_load))
         load = checked_load(blocks.__getitem__)
-        assert get(load(Stub(root.cid, root.layer, None, None, "")), key, load) == records.get(key)
+        assert get(decode_node(blocks[root.cid]), key, load) == records.get(key)
 
 
 A, B, C = sorted(LAYERS[0][:3])
