@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +102,8 @@ class App:
             )
         ]
         try:
-            await server.serve(sockets)
+            with _signals(self.end):
+                await server.serve(sockets)
         finally:
             await control_server.stop()
             await services.crawlers.stop()
@@ -110,6 +113,7 @@ class App:
     def end(self) -> None:
         """Makes `serve` return, as SIGTERM does."""
         if self._server is not None:
+            self._server.force_exit = self._server.should_exit  # asked twice: do not wait for anybody
             self._server.should_exit = True
 
     async def _keep_house(self) -> None:
@@ -248,6 +252,8 @@ def build_server(services: Services, edge: HttpEdge, limits: board.Limits, ready
         await shutdown(sockets)
 
     hooks: Any = server
+    # uvicorn raises a signal it caught once more at its end, which would kill the process before the store is closed.
+    hooks.capture_signals = contextlib.nullcontext
     hooks.startup, hooks.shutdown = say_when_ready, end_streams_first
     return server
 
@@ -285,6 +291,22 @@ async def open_box(data_dir: Path) -> AsyncIterator[Services]:
         yield app.services
     finally:
         await app.stop()
+
+
+@contextlib.contextmanager
+def _signals(end: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `end`; outside the main thread (tests) nothing does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
