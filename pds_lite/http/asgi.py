@@ -24,7 +24,7 @@ from typing import Any
 
 import uvicorn
 from microdot import Microdot, Request, Response
-from microdot.microdot import HTTPException
+from microdot.microdot import HTTPException, NoCaseDict
 from uvicorn.protocols.utils import ClientDisconnected
 
 from pds_lite import ujson
@@ -155,10 +155,11 @@ def _request(app: Microdot, scope: dict[str, Any], client: str, headers: dict[st
     path: str = scope["path"]
     xrpc = path.startswith("/xrpc/")
     query: bytes = scope["query_string"]
-    # The XRPC router reads the query string itself; microdot's parser would cost more than the rest of this function.
+    # The XRPC router reads query string and headers itself: microdot's parsing costs more than all the rest here.
     url = path if xrpc or not query else f"{path}?{query.decode('latin-1')}"
+    given = headers if xrpc else NoCaseDict(headers)
     request = Request(
-        app, (client, 0), scope["method"], url, scope["http_version"], headers, b"", stream, scheme=scope["scheme"]
+        app, (client, 0), scope["method"], url, scope["http_version"], given, b"", stream, scheme=scope["scheme"]
     )
     request.path = path
     request.query_string = query.decode("latin-1")

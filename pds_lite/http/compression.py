@@ -32,10 +32,11 @@ def compressible(content_type: str, size: int) -> bool:
 
 def accepts_gzip(accept_encoding: str) -> bool:
     """True if Accept-Encoding names gzip (or *) with a weight above zero."""
-    if not accept_encoding or ("gzip" not in accept_encoding and "*" not in accept_encoding):
+    accepted = accept_encoding.lower()
+    if "gzip" not in accepted and "*" not in accepted:
         return False
     weights: dict[str, bool] = {}
-    for part in accept_encoding.lower().split(","):
+    for part in accepted.split(","):
         coding, *parameters = (piece.strip() for piece in part.split(";"))
         weights[coding] = not any(p.replace(" ", "").startswith("q=") and _is_zero(p) for p in parameters)
     return weights.get("gzip", weights.get("*", False))

@@ -38,6 +38,8 @@ def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode()
 
 
+TURN_BYTES = 256 * 1024
+"""Written by one exchange before the others get a turn."""
 STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 _BODYLESS = frozenset({204, 304})
 _SERVER_FAULT = b'{"error":"InternalServerError","message":"Internal Server Error"}'
@@ -57,6 +59,7 @@ class Exchange:
         "_owed",
         "_size",
         "_transport",
+        "_unbroken",
         "disconnected",
         "keep_alive",
         "message_event",
@@ -94,6 +97,7 @@ class Exchange:
         self._size = 0
         self._head: Message = None
         self._chunked = False
+        self._unbroken = 0
         self._owed: int | None = None
         """Bytes of body still to come; None when the connection's end or a chunk says where the body ends."""
 
@@ -151,7 +155,7 @@ class Exchange:
         """ASGI's send. Waits while the client reads too slowly; raises ClientDisconnected when it has left."""
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
-        if self.disconnected:
+        if self.disconnected or self._transport.is_closing():
             raise ClientDisconnected
         if message["type"] == "http.response.start":
             self._head = message
@@ -165,6 +169,11 @@ class Exchange:
             self._add_body(pieces, body, more)
         if pieces:
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._unbroken += len(body)
+            if self._unbroken >= TURN_BYTES:
+                # A fast reader never makes this coroutine wait: others get their turn all the same.
+                self._unbroken = 0
+                await asyncio.sleep(0)
         if not more:
             self.response_complete = True
             self.message_event.set()
