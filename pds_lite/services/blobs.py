@@ -2,7 +2,7 @@
 
 Rules that hold here
 - An upload is hashed while it is written and never held in memory; a length that was announced must be met exactly.
-- The stored type is what the first bytes show, the announced one only where they show nothing known (protocol digest 17).
+- The stored type is what the first bytes show, the announced one only where they show nothing known.
   Nothing is ever decoded: a box must not run image parsers on a stranger's bytes.
 - File before row: a row always has its file. A new blob is temporary, neither listed nor served, until a record refers
   to it, and goes after TEMPORARY_US without one. Uploading known bytes again changes nothing.

@@ -1,8 +1,8 @@
 """Crawlers: telling relays that this host is there (com.atproto.sync.requestCrawl).
 
-A relay that lost us never dials again by itself, and ignores a request while it still believes to be subscribed. So each
-relay is asked at start, on activation and after an outage of ours, and then twice more, when it may have noticed; and
-after a write, at most every 20 minutes. A failure is tried again with growing pauses, for each relay by itself.
+A relay that lost us never dials again by itself, and ignores a request while it still believes to be subscribed. So
+each relay is asked at start, on activation and after an outage of ours, and then twice more, when it may have noticed;
+and after a write, at most every 20 minutes. A failure is tried again with growing pauses, for each relay by itself.
 
 It must not delay or fail what it follows: `wrote` and `ask_now` only set flags for the tasks.
 """

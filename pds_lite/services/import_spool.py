@@ -1,8 +1,8 @@
 """The blocks of an uploaded CAR on disk, findable by CID: a foreign CAR may have them in any order.
 
-The index is packed, 16 bytes a block: 8 bytes of the hash, 40 bits of offset, 24 bits of length, in 256 buckets that are
-sorted when they are first looked into. 130,000 blocks take 2 MB where a dict would take 25. Two blocks with the same
-8 bytes are told apart by the CID that is stored before each block.
+The index is packed, 16 bytes a block: 8 bytes of the hash, 40 bits of offset, 24 bits of length, in 256 buckets that
+are sorted when they are first looked into. 130,000 blocks take 2 MB where a dict would take 25. Two blocks with the
+same 8 bytes are told apart by the CID that is stored before each block.
 
 It checks nothing: the CAR reader has compared every block with its CID before it comes here.
 """

@@ -33,7 +33,8 @@ UNIQUE_BY_SUBJECT = frozenset({LIKE, REPOST, FOLLOW, BLOCK})
 """Collections in which a second record of the same subject takes the place of the first."""
 
 Action = Literal["create", "update", "delete", "put", "discard"]
-"""create needs a free key; update and delete an existing record; put makes or changes it; discard deletes it if there."""
+"""create needs a free key; update and delete an existing record; put makes or changes it; discard deletes it if it is
+there."""
 
 
 class Swap(Enum):

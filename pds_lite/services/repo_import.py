@@ -67,8 +67,8 @@ class RepoImport:
     async def run(self, chunks: AsyncIterator[bytes]) -> None:
         """Imports the CAR that `chunks` bring.
 
-        Raises BadCar, BadCommit, BadTree, BadRecord or BadData for what is wrong with it, Unavailable (ImportInProgress)
-        beside another import, StoreFull; nothing has changed then.
+        Raises BadCar, BadCommit, BadTree or BadRecord for what is wrong with it, Unavailable (ImportInProgress) beside
+        another import, StoreFull; nothing has changed then.
         """
         self._repo.begin_import()
         try:
@@ -83,6 +83,10 @@ class RepoImport:
         finally:
             self._repo.end_import()
             self._dropping = asyncio.create_task(self._drop_idle())
+
+    def start(self) -> None:
+        """Begins to drop what an import that a power cut ended left behind."""
+        self._dropping = asyncio.create_task(self._drop_idle())
 
     async def stop(self) -> None:
         """Leaves what is still to be dropped for the next start."""
@@ -137,8 +141,9 @@ class RepoImport:
 
     async def _drop_idle(self) -> None:
         """Empties the idle generation in steps short enough for writes to go between them."""
-        while await self._store.write(partial(repo_store.drop_idle, budget=DROP_BUDGET), "drop idle", frees=True):
-            await asyncio.sleep(0.01)
+        left = True
+        while left:
+            left = await self._store.write(partial(repo_store.drop_idle, budget=DROP_BUDGET), "drop idle", frees=True)
 
 
 class _Staging:

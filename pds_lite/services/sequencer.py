@@ -5,8 +5,8 @@ Rules that hold here
   writer thread in the order of commits; everything else runs on the event loop.
 - Subscribers pull. Each has nothing but its place in the stream: newest frames come from one shared buffer, older ones
   from the log in batches. So a slow subscriber costs no memory.
-- The shared buffer is also the measure of slowness: who was live and falls out of it is told ConsumerTooSlow and closed,
-  as is a replaying one that retention overtakes. The buffer is kept only while somebody subscribes.
+- The shared buffer is also the measure of slowness: who was live and falls out of it is told ConsumerTooSlow and
+  closed, as is a replaying one that retention overtakes. The buffer is kept only while somebody subscribes.
 - Retention is by age and by bytes; what is outside the window is not replayed even before it is pruned.
 
 It must not know about websockets; xrpc/subscribe_repos carries the frames.

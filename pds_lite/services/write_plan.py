@@ -1,8 +1,8 @@
 """What a list of writes does to the records, judged against the store: the first half of a commit.
 
 Writes are taken in order, each seeing what the ones before it did, and come down to one change per path; a path that
-ends as it began is no change (a delete and a create of the same record is an update). Then references follow: every blob
-a changed record names must be here with the stated type and size, whatever `validate` said.
+ends as it began is no change (a delete and a create of the same record is an update). Then references follow: every
+blob a changed record names must be here with the stated type and size, whatever `validate` said.
 
 Rules that hold here
 - Runs on the writer thread, inside the transaction of the commit. Nothing is stored before all of it is judged.

@@ -1,4 +1,4 @@
-"""Backlinks: which records like, repost, follow or block a subject, so that a second one finds the first without a scan.
+"""Backlinks: which records like, repost, follow or block a subject: a second one finds the first without a scan.
 
 One row per subject, named by 16 bytes that its user makes of collection and subject; the value is the record keys,
 separated by newlines (which no record key holds). Usually there is one. The rows of an import are written beside the

@@ -1,6 +1,6 @@
 """com.atproto.repo.*: records, blobs and the import of a repository.
 
-Handlers only translate between lexicon shapes and services; what the lexicon checks was checked before they run. The five
+Handlers only translate between lexicon shapes and services; what the lexicon checks was checked before they run. The
 ways to write become RecordWrites here and differ in nothing else.
 """
 
@@ -29,6 +29,7 @@ _MIME_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127
 
 @procedure(_NS + "createRecord", access=Access.SESSION)
 async def create_record(services: Services, call: Call) -> dict[str, Any]:
+    """A new record; a second like, repost, follow or block of a subject takes the place of the first."""
     given = call.input
     write = RecordWrite(
         "create",
@@ -43,6 +44,7 @@ async def create_record(services: Services, call: Call) -> dict[str, Any]:
 
 @procedure(_NS + "putRecord", access=Access.SESSION)
 async def put_record(services: Services, call: Call) -> dict[str, Any]:
+    """Creates or updates; no commit if nothing changes."""
     given = call.input
     write = RecordWrite(
         "put", given["collection"], given["rkey"], given["record"], _swap_record(given), given.get("validate")
@@ -52,6 +54,7 @@ async def put_record(services: Services, call: Call) -> dict[str, Any]:
 
 @procedure(_NS + "deleteRecord", access=Access.SESSION)
 async def delete_record(services: Services, call: Call) -> dict[str, Any]:
+    """Deletes; deleting nothing succeeds without a commit."""
     given = call.input
     write = RecordWrite("discard", given["collection"], given["rkey"], swap=_swap_record(given))
     return _commit_answer(await _apply(services, call, [write]))
@@ -59,6 +62,7 @@ async def delete_record(services: Services, call: Call) -> dict[str, Any]:
 
 @procedure(_NS + "applyWrites", access=Access.SESSION)
 async def apply_writes(services: Services, call: Call) -> dict[str, Any]:
+    """Up to 200 writes in one commit, or none of them."""
     given = call.input
     if len(given["writes"]) > 200:
         raise BadInput("Too many writes. Max: 200")
@@ -128,6 +132,7 @@ def _readable_repo(services: Services, call: Call) -> Account:
 
 @query(_NS + "getRecord", access=Access.OPTIONAL)
 async def get_record(services: Services, call: Call) -> Reply:
+    """One record; RecordNotFound also for repositories that are not here."""
     params = call.params
     try:
         account = _readable_repo(services, call)
@@ -139,6 +144,7 @@ async def get_record(services: Services, call: Call) -> Reply:
 
 @query(_NS + "listRecords", access=Access.OPTIONAL)
 async def list_records(services: Services, call: Call) -> Reply:
+    """A page of a collection, newest key first unless `reverse`."""
     params = call.params
     account = _readable_repo(services, call)
     body = services.reader.list_records(
@@ -153,6 +159,7 @@ async def list_records(services: Services, call: Call) -> Reply:
 
 @query(_NS + "describeRepo", access=Access.OPTIONAL)
 async def describe_repo(services: Services, call: Call) -> dict[str, Any]:
+    """Handle, DID document and the collections in use."""
     account = _readable_repo(services, call)
     return {
         "handle": account.handle,
@@ -165,6 +172,7 @@ async def describe_repo(services: Services, call: Call) -> dict[str, Any]:
 
 @procedure(_NS + "uploadBlob", access=Access.SESSION_OR_SERVICE)
 async def upload_blob(services: Services, call: Call) -> dict[str, Any]:
+    """A streamed upload; allowed while the account is deactivated, since it is moving in then."""
     services.account.require()
     body = call.body
     if body is None or not body.present:
@@ -179,6 +187,7 @@ async def upload_blob(services: Services, call: Call) -> dict[str, Any]:
 
 @procedure(_NS + "importRepo", access=Access.OWNER)
 async def import_repo(services: Services, call: Call) -> None:
+    """A whole repository as a CAR, or what changed in one."""
     services.account.require()
     if call.body is None or not call.body.present:
         raise BadInput("Request must have a body")
@@ -187,6 +196,7 @@ async def import_repo(services: Services, call: Call) -> None:
 
 @query(_NS + "listMissingBlobs", access=Access.SESSION)
 async def list_missing_blobs(services: Services, call: Call) -> dict[str, Any]:
+    """Blobs that records name and that are not here, each with one such record."""
     account = services.account.require()
     limit = call.params.get("limit", 500)
     cursor = call.params.get("cursor")

@@ -1,8 +1,8 @@
 """com.atproto.sync.*: the repository as everybody may read it. The stream is in subscribe_repos.
 
 Rules that hold here (protocol digest 5)
-- All of it is public while the account is active. Afterwards only the account itself may read on (it is moving out), the
-  rest gets RepoDeactivated; getRepoStatus and listRepos say so instead of failing.
+- All of it is public while the account is active. Afterwards only the account itself may read on (it is moving out),
+  the rest gets RepoDeactivated; getRepoStatus and listRepos say so instead of failing.
 - A blob goes out with its real type and length, and with headers that keep a browser from running it.
 - An export that cannot be finished cuts the connection: half a repository must not look whole.
 """
@@ -62,29 +62,34 @@ def _head(services: Services, call: Call, missing: str = "RepoNotFound") -> Head
 
 @query(_NS + "getLatestCommit", access=Access.OPTIONAL)
 async def get_latest_commit(services: Services, call: Call) -> dict[str, Any]:
+    """CID and rev of the head."""
     head = _head(services, call)
     return {"cid": str(head.commit), "rev": head.rev}
 
 
 @query(_NS + "getHead", access=Access.OPTIONAL)
 async def get_head(services: Services, call: Call) -> dict[str, Any]:
+    """The older form of getLatestCommit."""
     return {"root": str(_head(services, call, "HeadNotFound").commit)}
 
 
 @query(_NS + "getRepo", access=Access.OPTIONAL)
 async def get_repo(services: Services, call: Call) -> Reply:
+    """The repository as a CAR, or at least what changed after `since`."""
     _head(services, call)
     return await _stream(services.reader.export_car(call.params.get("since")))
 
 
 @query(_NS + "getCheckout", access=Access.OPTIONAL)
 async def get_checkout(services: Services, call: Call) -> Reply:
+    """The older form of getRepo."""
     _head(services, call)
     return await _stream(services.reader.export_car())
 
 
 @query(_NS + "getRecord", access=Access.OPTIONAL)
 async def get_record(services: Services, call: Call) -> Reply:
+    """A proof of a record, or of its absence."""
     _head(services, call)
     path = f"{call.params['collection']}/{call.params['rkey']}".encode()
     return Reply(await services.reader.record_proof(path), CAR)
@@ -92,6 +97,7 @@ async def get_record(services: Services, call: Call) -> Reply:
 
 @query(_NS + "getBlocks", access=Access.OPTIONAL)
 async def get_blocks(services: Services, call: Call) -> Reply:
+    """Blocks of the current repository by CID."""
     _head(services, call)
     return await _stream(services.reader.blocks_car([Cid.parse(text) for text in call.params["cids"]]))
 
@@ -110,6 +116,7 @@ async def _stream(pieces: AsyncIterator[bytes]) -> Reply:
 
 @query(_NS + "getRepoStatus", access=Access.PUBLIC)
 async def get_repo_status(services: Services, call: Call) -> dict[str, Any]:
+    """Whether the account is active; the rev only while it is."""
     account = services.account.account
     if account is None or call.params["did"] != account.did:
         raise NotFound(f"Could not find repo for DID: {call.params['did'][:300]}", error="RepoNotFound")
@@ -121,6 +128,7 @@ async def get_repo_status(services: Services, call: Call) -> dict[str, Any]:
 
 @query(_NS + "listRepos", access=Access.PUBLIC)
 async def list_repos(services: Services, call: Call) -> dict[str, Any]:
+    """The one repository."""
     account, head = services.account.account, services.reader.head
     # One account: whoever has a cursor has seen it.
     if account is None or head is None or call.params.get("cursor"):
@@ -132,6 +140,7 @@ async def list_repos(services: Services, call: Call) -> dict[str, Any]:
 
 @query(_NS + "listBlobs", access=Access.OPTIONAL)
 async def list_blobs(services: Services, call: Call) -> dict[str, Any]:
+    """Blobs that records refer to and that are here."""
     params = call.params
     _repo(services, call, params["did"])
     cursor = params.get("cursor")
@@ -145,6 +154,7 @@ async def list_blobs(services: Services, call: Call) -> dict[str, Any]:
 
 @query(_NS + "getBlob", access=Access.OPTIONAL)
 async def get_blob(services: Services, call: Call) -> Reply:
+    """A blob or a part of it, to be downloaded, never run."""
     _repo(services, call, call.params["did"])
     cid = Cid.parse(call.params["cid"])
     row = services.blobs.row(cid)

@@ -1,0 +1,87 @@
+"""The stream over a real websocket, read by another implementation of websockets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from pds_lite.atproto import firehose
+from tests.live_box import LiveBox, live_box
+
+NSID = "com.atproto.sync.subscribeRepos"
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBox]:
+    with live_box(tmp_path_factory.mktemp("box"), rate_limits=False) as running:
+        yield running
+
+
+def stream(box: LiveBox, query: str = "") -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{box.port}/xrpc/{NSID}{query}", compression=None, max_size=None)
+
+
+def receive(socket: ClientConnection) -> tuple[dict[str, Any], dict[str, Any]]:
+    message = socket.recv(timeout=10)
+    assert isinstance(message, bytes)
+    return firehose.decode_frame(message)
+
+
+def create(box: LiveBox, token: str, number: int) -> Any:
+    record = {"repo": box.did, "collection": "com.example.thing", "record": {"i": number}}
+    return box.post("com.atproto.repo.createRecord", record, token).json
+
+
+def test_creation_is_told_in_order_and_writes_arrive_live(box: LiveBox) -> None:
+    token = box.token()
+    with stream(box, "?cursor=0") as replay, stream(box) as live:
+        assert [receive(replay)[0]["t"] for _ in range(4)] == ["#identity", "#account", "#commit", "#sync"]
+        for i in range(20):
+            made = create(box, token, i)
+            for socket in (replay, live):
+                header, body = receive(socket)
+                assert (header["t"], str(body["commit"]), body["rev"]) == ("#commit", *made["commit"].values())
+
+
+def test_a_cursor_ahead_is_an_error_frame_and_the_end(box: LiveBox) -> None:
+    with stream(box, f"?cursor={2**52}") as socket:
+        header, body = receive(socket)
+        assert (header, body["error"]) == ({"op": -1}, "FutureCursor")
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=10)
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30])
+def test_a_cursor_that_is_no_number_is_refused(box: LiveBox, cursor: str) -> None:
+    with stream(box, f"?cursor={cursor}") as socket:
+        assert receive(socket)[1]["error"] == "InvalidRequest"
+
+
+def test_plain_requests_are_told_to_upgrade(box: LiveBox) -> None:
+    assert box.get(NSID).status == 426
+    assert box.post(NSID).status == 405
+
+
+def test_too_many_subscribers_are_told_to_come_back(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert box.app is not None
+    monkeypatch.setattr(box.app.services.sequencer, "_max_subscribers", 1)
+    with stream(box), pytest.raises(InvalidStatus) as refused, stream(box):
+        pass
+    assert refused.value.response.status_code == 429
+    assert "retry-after" in refused.value.response.headers
+
+
+def test_a_client_that_talks_and_leaves_frees_its_place(box: LiveBox) -> None:
+    assert box.app is not None
+    with stream(box) as socket:
+        socket.send("hello")
+        socket.ping().wait(5)
+        create(box, box.token(), 1)
+        receive(socket)
+    for _ in range(100):
+        if not box.app.services.sequencer.subscribers:
+            break
+        box.get("com.atproto.server.describeServer")
+    assert box.app.services.sequencer.subscribers == 0
