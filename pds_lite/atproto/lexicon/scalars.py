@@ -12,6 +12,7 @@ from typing import Any, Final
 from pds_lite.atproto import syntax
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.lexicon.definitions import Integer, String
+from pds_lite.errors import BadSyntax
 
 Check = Callable[[Any], None]
 
@@ -29,11 +30,27 @@ class Refusal(Exception):
         return f"{'/'.join((root, *reversed(self.steps)))} {self.reason}"
 
 
+_CID_VERSION_0: Final = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}")
+
+
+def _is_canonical_cid(text: str) -> bool:
+    """A CID in the one text its version is written in. Stricter than its syntax, as in the reference: an index drops
+    records whose strong references name no CID.
+    """
+    if not syntax.is_cid(text) or len(text) > _MAX_CID_TEXT:
+        return False
+    try:
+        return _CID_VERSION_0.fullmatch(text) is not None or str(Cid.parse(text)) == text
+    except BadSyntax:
+        return False
+
+
 _MAX_INTEGER: Final = (1 << 53) - 1
+_MAX_CID_TEXT: Final = 128
 _FORMATS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     "at-identifier": (syntax.is_at_identifier, "must be a valid did or a handle"),
     "at-uri": (syntax.is_at_uri, "must be a valid at-uri"),
-    "cid": (syntax.is_cid, "must be a cid string"),
+    "cid": (_is_canonical_cid, "must be a cid string"),
     "datetime": (syntax.is_datetime, "must be an valid atproto datetime (both RFC-3339 and ISO-8601)"),
     "did": (syntax.is_did, "must be a valid did"),
     "handle": (syntax.is_handle, "must be a valid handle"),
@@ -50,7 +67,7 @@ _SHORT_NSID = r"[a-z]{1,50}(?:\.[a-zA-Z]{1,50}){2,4}"
 COMMON_FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     "at-identifier": re.compile(_PLC_DID),
     "at-uri": re.compile(rf"at://{_PLC_DID}/{_SHORT_NSID}/[a-zA-Z0-9]{{1,512}}"),
-    "cid": re.compile(r"baf[a-z2-7]{56}"),
+    "cid": re.compile(r"baf[ky]rei[a-h][a-z2-7]{50}[aeimquy4]"),
     "datetime": re.compile(
         r"20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
         r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,20})?Z"

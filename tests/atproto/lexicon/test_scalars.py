@@ -143,6 +143,14 @@ def test_the_common_form_of_a_format_holds_valid_values_only(name: str, data: st
     assert scalars._FORMATS[name][0](value)
 
 
+def test_a_cid_text_must_be_the_one_way_to_write_that_cid() -> None:
+    check = text(format="cid")
+    for good in (str(RAW), str(Cid.of_cbor(b"x")), "QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR"):
+        assert accepts(check, good), good
+    for bad in (str(RAW).upper(), str(RAW)[:-1], str(RAW) + "a", str(RAW)[:-1] + "b", "b" * 59, "zdj7WhuEjrB"):
+        assert not accepts(check, bad), bad
+
+
 def test_bytes_and_links_are_told_apart() -> None:
     check = scalars.byte_string(2, 3)
     assert [accepts(check, b"x" * count) for count in range(5)] == [False, False, True, True, False]
