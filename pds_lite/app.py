@@ -72,6 +72,7 @@ class App:
         services.sessions.start()
         services.sequencer.start()
         services.repo.start()
+        services.importer.start()
 
     async def stop(self) -> None:
         """Saves what is worth saving and closes the store."""
