@@ -145,9 +145,17 @@ def test_the_common_form_of_a_format_holds_valid_values_only(name: str, data: st
 
 def test_a_cid_text_must_be_the_one_way_to_write_that_cid() -> None:
     check = text(format="cid")
-    for good in (str(RAW), str(Cid.of_cbor(b"x")), "QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR"):
+    for good in (str(RAW), str(Cid.of_cbor(b"x"))):
         assert accepts(check, good), good
-    for bad in (str(RAW).upper(), str(RAW)[:-1], str(RAW) + "a", str(RAW)[:-1] + "b", "b" * 59, "zdj7WhuEjrB"):
+    for bad in (
+        "QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR",
+        str(RAW).upper(),
+        str(RAW)[:-1],
+        str(RAW) + "a",
+        str(RAW)[:-1] + "b",
+        "b" * 59,
+        "zdj7WhuEjrB",
+    ):
         assert not accepts(check, bad), bad
 
 
