@@ -283,11 +283,9 @@ def list_blobs(txn: "Txn", since: str | None, cursor: Cid | None, limit: int) ->
     newer_than = rev_bytes(since) if since else b""
     start = blob_key(cursor) + b"\0" if cursor else b""
     found: list[Cid] = []
-    seen = 0
-    for key, value in txn.scan(Table.BLOBS, start):
+    for seen, (key, value) in enumerate(txn.scan(Table.BLOBS, start), 1):
         if value[16:24] > newer_than:
             found.append(blob_cid(key))
-        seen += 1
         if len(found) >= limit or seen >= limit + 10_000:
             return found, blob_cid(key)
     return found, None

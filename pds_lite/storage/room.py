@@ -49,7 +49,7 @@ class Room:
             if self._closed:
                 return False
             try:
-                os.write(self._file, bytes(min(STEP_BYTES, self._ahead_bytes)))
+                os.write(self._file, bytes(STEP_BYTES))
                 os.fdatasync(self._file)
             except OSError as problem:
                 if problem.errno not in FULL_ERRORS:
