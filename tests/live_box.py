@@ -48,7 +48,9 @@ class LiveBox:
         self.app: App | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def request(self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def request(
+        self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(verb, path, body, {"Host": f"localhost:{self.port}", **(headers or {})})
@@ -98,7 +100,12 @@ class LiveBox:
             services = self.app.services
             if account and services.account.account is None:
                 await setup.make_account(
-                    services, handle=HANDLE, email="alice@example.com", password=PASSWORD, did_method="plc", publish=False
+                    services,
+                    handle=HANDLE,
+                    email="alice@example.com",
+                    password=PASSWORD,
+                    did_method="plc",
+                    publish=False,
                 )
             if services.account.account is not None:
                 self.did = services.account.account.did

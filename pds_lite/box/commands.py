@@ -69,8 +69,8 @@ async def doctor_store(services: Services, _parameters: Parameters, _channel: Ch
     """Every broken invariant of the store; reads everything once."""
     from pds_lite.storage.check import check_store
 
-    blobs_folder = services.config.data_dir / "blobs"
-    problems = await asyncio.to_thread(lambda: [*check_store(services.store, blobs_folder)])
+    folder, own_key = services.config.data_dir / "blobs", services.keys.signing.did_key
+    problems = await asyncio.to_thread(lambda: [*check_store(services.store, folder, own_key)])
     return {"problems": [{"code": problem.code, "text": problem.text} for problem in problems]}
 
 

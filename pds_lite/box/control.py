@@ -88,6 +88,11 @@ class ControlServer:
             return {"result": await self._commands[request["command"]](request, channel)}
         except PdsError as problem:
             return {"error": problem.error, "message": problem.message, "hint": problem.hint}
+        except (OSError, asyncio.IncompleteReadError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("fault in a command of the control socket")
+            return {"error": "InternalServerError", "message": "the daemon failed; its log says where", "hint": ""}
 
 
 async def ask(
@@ -112,8 +117,7 @@ async def ask(
             return await _receive_answer(reader, receive)
         finally:
             sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                await sending
+            await asyncio.gather(sending, return_exceptions=True)
     except (OSError, asyncio.IncompleteReadError):
         raise Unavailable("the daemon ended before it answered", hint="pds-lite status") from None
     finally:
@@ -123,9 +127,13 @@ async def ask(
 async def _send_body(writer: asyncio.StreamWriter, body: AsyncIterator[bytes] | None) -> None:
     if body is None:
         return
-    async for piece in body:
-        await _write(writer, b"B", piece)
-    await _write(writer, b"E", b"")
+    try:
+        async for piece in body:
+            await _write(writer, b"B", piece)
+        await _write(writer, b"E", b"")
+    except OSError:
+        writer.close()  # a file that cannot be read to its end must not be taken for a whole one, nor be waited for
+        raise
 
 
 async def _receive_answer(reader: asyncio.StreamReader, receive: Callable[[bytes], None] | None) -> Any:

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "export":
         answer = _export(arguments)
     elif arguments.action == "import":
-        answer = daemon.run(arguments.data_dir, "repo.import", body=lambda: _pieces(arguments.file))
+        with arguments.file.open("rb") as file:
+            answer = daemon.run(arguments.data_dir, "repo.import", body=lambda: _pieces(file))
     else:
         answer = daemon.run(arguments.data_dir, "repo.verify")
     text = ujson.dumps(answer) if arguments.json else ", ".join(f"{name} {value}" for name, value in answer.items())
@@ -68,7 +69,6 @@ def _writer(file: BinaryIO) -> Callable[[bytes], None]:
     return write
 
 
-async def _pieces(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while piece := await asyncio.to_thread(file.read, _PIECE):
-            yield piece
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, _PIECE):
+        yield piece

@@ -7,9 +7,9 @@ from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.mst import tree
 from pds_lite.services.account_status import count_nodes
 
-paths = st.sets(
-    st.integers(0, 2000).map(lambda number: f"app.bsky.feed.post/{number:05d}".encode()), max_size=300
-).map(sorted)
+paths = st.sets(st.integers(0, 2000).map(lambda number: f"app.bsky.feed.post/{number:05d}".encode()), max_size=300).map(
+    sorted
+)
 
 
 @given(paths)

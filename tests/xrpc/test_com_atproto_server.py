@@ -37,13 +37,22 @@ def test_sign_in_by_handle_did_and_email(box: LiveBox, identifier: str) -> None:
     session = box.log_in(identifier=box.did if identifier == "DID" else identifier)
 
     assert (session["did"], session["handle"], session["active"]) == (box.did, HANDLE, True)
-    assert (session["email"], session["emailConfirmed"], session["emailAuthFactor"]) == ("alice@example.com", False, False)
+    assert (session["email"], session["emailConfirmed"], session["emailAuthFactor"]) == (
+        "alice@example.com",
+        False,
+        False,
+    )
     assert session["didDoc"]["service"][0]["serviceEndpoint"] == box.url
     assert "status" not in session
 
 
 def test_a_wrong_password_or_name_is_one_and_the_same_refusal(box: LiveBox) -> None:
-    for identifier, password in ((HANDLE, "wrong"), ("bob.test", PASSWORD), ("x@y.example", PASSWORD), (HANDLE, "x" * 600)):
+    for identifier, password in (
+        (HANDLE, "wrong"),
+        ("bob.test", PASSWORD),
+        ("x@y.example", PASSWORD),
+        (HANDLE, "x" * 600),
+    ):
         answer = box.server("createSession", {"identifier": identifier, "password": password})
         assert answer.error == (401, "AuthenticationRequired")
 

@@ -1,0 +1,157 @@
+"""The command line: its contract, with and without a daemon, and what it says when something is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pds_lite.atproto.crypto import K256Key
+from pds_lite.atproto.multibase import decode_multibase
+from pds_lite.cli.main import COMMANDS, main
+from tests.live_box import PASSWORD, live_box
+from tests.plc_server import plc_server
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command with --json; (exit status, parsed answer or error text)."""
+    monkeypatch.delenv("PDS_LITE_DATA_DIR", raising=False)
+
+    def command(*words: Any) -> tuple[int, Any]:
+        status = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, json.loads(out) if out.startswith(("{", "[")) else err or out
+
+    return command
+
+
+def init(run: Any, folder: Path, *more: Any) -> Any:
+    status, answer = run("init", "--data-dir", folder, "--hostname", "localhost:2583", "--dev", "--json", *more)
+    assert status == 0, answer
+    return answer
+
+
+def test_init_shows_once_what_is_kept_nowhere(run: Any, tmp_path: Path) -> None:
+    answer = init(run, tmp_path / "box")
+
+    assert answer["did"].startswith("did:plc:")
+    assert answer["handle"] == "me.test"
+    secret = decode_multibase(answer["recovery_key"])
+    assert secret[:2] == b"\x81\x26"
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "box").rglob("*") if path.is_file())
+    assert secret[2:] not in stored
+    assert answer["password"].encode() not in stored
+    assert K256Key.from_bytes(secret[2:]).did_key.encode() in stored, "its public half leads the rotation keys"
+
+
+def test_the_data_directory_is_private(run: Any, tmp_path: Path) -> None:
+    init(run, tmp_path / "box")
+
+    assert (tmp_path / "box").stat().st_mode & 0o777 == 0o700
+    files = [path for path in (tmp_path / "box").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
+
+
+def test_init_publishes_before_it_returns(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", __import__("io").StringIO(PASSWORD + "\n"))
+    with plc_server() as directory:
+        answer = init(run, tmp_path / "box", "--plc-url", directory.url, "--password-stdin", "--handle", "a.test")
+
+        assert list(directory.operations) == [answer["did"]]
+        assert answer["password"] is None
+        directory.refuses = True
+        status, text = run(
+            "init", "--data-dir", tmp_path / "b", "--hostname", "localhost:1", "--dev", "--plc-url", directory.url
+        )
+        assert status == 1
+        assert "refused for the test" in text
+        directory.refuses = False
+        init(run, tmp_path / "b", "--plc-url", directory.url)
+
+
+def test_an_empty_box_prints_a_claim_code(run: Any, tmp_path: Path) -> None:
+    answer = init(run, tmp_path / "box", "--empty")
+
+    assert answer["did"] is None
+    assert len(answer["claim_code"]) == 11
+    assert answer["claim_code"][5] == "-"
+    status, renewed = run("account", "claim-code", "--json", "--data-dir", tmp_path / "box")
+    assert status == 0
+    assert renewed["claim_code"] != answer["claim_code"]
+    assert init(run, tmp_path / "other", "--empty", "--no-claim-code")["claim_code"] is None
+
+
+def test_mistakes_are_answered_with_what_mends_them(run: Any, tmp_path: Path) -> None:
+    assert "pds-lite init" in run("status", "--data-dir", tmp_path / "none")[1]
+    init(run, tmp_path / "box")
+    again = run("init", "--data-dir", tmp_path / "box", "--hostname", "localhost:1", "--dev")
+    assert again[0] == 1
+    assert "prepared already" in again[1]
+    assert run("init", "--data-dir", tmp_path / "b", "--hostname", "192.0.2.1")[0] == 1
+    assert (
+        run("init", "--data-dir", tmp_path / "b", "--hostname", "pds.example.com", "--empty", "--no-claim-code")[0] == 1
+    )
+    assert not (tmp_path / "b" / "pds-lite.toml").exists()
+    status, text = run("account", "app-passwords", "revoke", "nothing", "--data-dir", tmp_path / "box")
+    assert (status, "no app password" in text) == (1, True)
+    status, text = run("repo", "import", tmp_path / "missing.car", "--data-dir", tmp_path / "box")
+    assert (status, "missing.car" in text) == (1, True)
+
+
+def test_every_command_answers_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+        assert "--json" in capsys.readouterr().out
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("pds-lite ")
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["daemon", "alone"])
+def test_every_command_does_the_same_with_and_without_a_daemon(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    folder = tmp_path / ("a-deep-folder-name-" * 4) / "box"
+    folder.parent.mkdir()
+    with live_box(folder) as box:
+        record = {"repo": box.did, "collection": "com.example.thing", "record": {"$type": "com.example.thing"}}
+        token = box.token()
+        assert box.post("com.atproto.repo.createRecord", record, token).status == 200
+        if running:
+            _all_commands(run, folder, box.did, monkeypatch)
+            assert box.get("com.atproto.server.getSession", token).error == (400, "ExpiredToken")
+            assert box.log_in("a new password")["did"] == box.did
+        did = box.did
+    if not running:
+        _all_commands(run, folder, did, monkeypatch)
+
+
+def _all_commands(run: Any, folder: Path, did: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ("--json", "--data-dir", folder)
+    status = run("status", *here)[1]
+    assert (status["did"], status["records"], status["account"]) == (did, 1, "active")
+    assert status["board"]["id"]
+    assert run("account", *here)[1]["did"] == did
+    assert run("account", "show", *here)[1]["published"] is False
+    assert run("account", "codes", *here)[1] == {"codes": []}
+    assert run("account", "app-passwords", "create", "phone", *here)[1]["password"].count("-") == 3
+    assert run("account", "app-passwords", *here)[1]["app_passwords"][0]["name"] == "phone"
+    assert run("account", "app-passwords", "revoke", "phone", *here)[0] == 0
+    assert run("account", "deactivate", *here)[1] == {"status": "deactivated"}
+    assert run("account", "activate", *here)[1] == {"status": "active"}
+    assert run("account", "publish", *here)[0] == 1
+    assert run("repo", "verify", *here)[1]["records"] == 1
+    exported = run("repo", "export", folder / "out.car", *here)[1]
+    assert (folder / "out.car").stat().st_size == exported["bytes"]
+    assert run("repo", "import", folder / "out.car", *here)[1]["records"] == 1
+    (folder / "cut.car").write_bytes((folder / "out.car").read_bytes()[:-10])
+    assert run("repo", "import", folder / "cut.car", *here)[0] == 1
+    assert run("repo", "verify", *here)[1]["records"] == 1
+    assert run("doctor", *here) == (0, {"ok": True, "problems": []})
+    assert run("doctor", "--store", *here) == (0, {"ok": True, "problems": []})
+    monkeypatch.setattr("sys.stdin", __import__("io").StringIO("a new password\n"))
+    assert run("account", "password", "--password-stdin", *here)[1] == {"password": None}

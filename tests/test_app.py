@@ -1,0 +1,137 @@
+"""The joined application as a process: it starts, serves, and ends in time with everybody connected."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "PDS_LITE_MDNS": "off"}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(folder: Path, port: int, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    words = ["serve", "--data-dir", str(folder), "--port", str(port), "--dev", *more]
+    with (folder.parent / "out").open("wb") as out, (folder.parent / "err").open("ab") as err:
+        process = subprocess.Popen([sys.executable, "-m", "pds_lite", *words], env=ENVIRONMENT, stdout=out, stderr=err)
+    try:
+        deadline = time.monotonic() + 20
+        while ask(port, "GET", "/xrpc/_health") is None:
+            assert process.poll() is None, (folder.parent / "err").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(port: int, verb: str, path: str, body: Any = None, token: str = "") -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    try:
+        connection.request(verb, path, json.dumps(body) if body is not None else None, headers)
+        return json.loads(connection.getresponse().read())
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def subscriber(port: int) -> socket.socket:
+    """A raw websocket that never reads."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(
+        b"GET /xrpc/com.atproto.sync.subscribeRepos?cursor=0 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert connection.recv(12) == b"HTTP/1.1 101"
+    return connection
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_two_seconds_with_subscribers_and_idle_clients_connected(tmp_path: Path, number: int) -> None:
+    port = free_port()
+    with serving(tmp_path / "box", port) as process:
+        held = [subscriber(port) for _ in range(3)]
+        held.append(socket.create_connection(("127.0.0.1", port)))
+
+        process.send_signal(number)
+
+        assert process.wait(2) == 0
+        for connection in held:
+            connection.close()
+    assert not (tmp_path / "box" / "control.sock").exists()
+
+
+def test_with_nothing_prepared_it_makes_a_box_and_says_how_to_post(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path / "box", port):
+        said = (tmp_path / "out").read_text()
+        snippet = said[said.index("  URL=") : said.index("\n\nFor a public box")]
+
+        posted = subprocess.run(["bash", "-c", snippet], capture_output=True, check=True).stdout
+
+        assert json.loads(posted)["uri"].startswith("at://did:plc:")
+        assert "recovery key" in said
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path / "box", port) as process:
+        said = (tmp_path / "out").read_text()
+        password = said[said.index("password      ") :].split()[1]
+        session = ask(
+            port, "POST", "/xrpc/com.atproto.server.createSession", {"identifier": "me.test", "password": password}
+        )
+        body = {"repo": "me.test", "collection": "com.example.thing", "record": {"$type": "com.example.thing"}}
+        made = ask(port, "POST", "/xrpc/com.atproto.repo.createRecord", body, session["accessJwt"])
+        process.kill()
+        process.wait()
+
+    with serving(tmp_path / "box", port):
+        rkey = made["uri"].rpartition("/")[2]
+        path = f"/xrpc/com.atproto.repo.getRecord?repo=me.test&collection=com.example.thing&rkey={rkey}"
+        assert ask(port, "GET", path)["cid"] == made["cid"]
+        me = ask(port, "GET", "/xrpc/com.atproto.server.getSession", None, session["accessJwt"])
+        assert me["handle"] == "me.test"
+
+
+def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        words = ["serve", "--data-dir", str(tmp_path / "box"), "--port", str(port), "--dev"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "pds_lite", *words], env=ENVIRONMENT, capture_output=True, timeout=20
+        )
+
+    assert ended.returncode == 1
+    assert b"cannot listen on 127.0.0.1 port" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+def test_two_daemons_never_share_a_store(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path / "box", port):
+        words = ["serve", "--data-dir", str(tmp_path / "box"), "--port", str(free_port()), "--dev"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "pds_lite", *words], env=ENVIRONMENT, capture_output=True, timeout=20
+        )
+
+    assert ended.returncode == 1
+    assert b"Traceback" not in ended.stderr
