@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from pds_lite.atproto import dag_cbor, firehose
+from pds_lite.atproto import repo as repo_module
 from pds_lite.atproto.car import read_car, write_car
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.commit import decode_commit
@@ -20,10 +21,11 @@ from pds_lite.atproto.firehose import (
     info_frame,
     sync_frame,
 )
+from pds_lite.atproto.mst import tree as tree_module
 from pds_lite.atproto.mst.diff import RecordOp
-from pds_lite.atproto.mst.proof import InversionFailed
+from pds_lite.atproto.mst.proof import InversionFailed, path_nodes
 from pds_lite.errors import BadCar, BadCommit, BadData, BadInput, TooLarge
-from tests.atproto.repos import DID, KEYS, LAYERS, ModelRepo, create, delete, update
+from tests.atproto.repos import DID, KEYS, LAYERS, ModelRepo, create, delete, slow_layer, slow_root, update
 
 TIME = "2026-11-22T12:44:16.123Z"
 KEY = K256Key.from_bytes(b"\x11" * 32)
@@ -225,3 +227,45 @@ def test_other_frames_are_no_commits():
     for frame in (identity_frame(1, TIME, DID, None), error_frame("FutureCursor"), b""):
         with pytest.raises(BadCommit, match="not a commit"):
             check_commit_frame(frame, DID)
+
+
+SABOTAGE = {
+    "a root is not trimmed": ("_trim", lambda root, load: root or tree_module.EMPTY),
+    "a link skips a layer": ("_raise", lambda tree, layer: tree),
+    "a merge loses the right side": ("_merge", lambda left, right, load: right if left is None else left),
+    "a split loses the right side": ("_split", lambda tree, key, load: (tree, None)),
+    "no key is put above layer 1": ("key_layer", lambda key: min(1, slow_layer(key))),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_a_tree_that_is_built_wrong_is_noticed_in_the_first_frame_that_holds_it(name, monkeypatch):
+    repo = ModelRepo()
+    repo.commit([create(key) for key in [*KEYS[:72:2], KEYS[-1]]])  # only the last is of layer 6
+    monkeypatch.setattr(tree_module, *SABOTAGE[name])
+    noticed = 0
+    for key in KEYS:
+        plan = repo.plan([delete(key) if key in repo.records else create(key)])
+        frame = commit_frame(7, TIME, plan)
+        after = dict(repo.records)
+        after.update({key: plan.writes[0].cid}) if key not in after else after.pop(key)
+        if plan.head.data == slow_root(after):
+            check_commit_frame(frame, DID)
+        else:
+            noticed += 1
+            with pytest.raises(BadInput):
+                check_commit_frame(frame, DID)
+    assert noticed
+
+
+def test_blocks_that_do_not_suffice_to_undo_are_noticed(monkeypatch):
+    repo = ModelRepo()
+    repo.commit([create(key) for key in KEYS[::2]])
+    monkeypatch.setattr(repo_module, "covering_nodes", path_nodes)
+    noticed = 0
+    for key in KEYS[1::2]:
+        try:
+            check_commit_frame(commit_frame(7, TIME, repo.plan([create(key)])), DID)
+        except InversionFailed:
+            noticed += 1
+    assert noticed

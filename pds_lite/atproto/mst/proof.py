@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.mst.diff import RecordOp
-from pds_lite.atproto.mst.node import MAX_HEIGHT, Node, Stub, Tree, block_of, encode_node, key_layer, parse_node
+from pds_lite.atproto.mst.node import MAX_HEIGHT, Node, Parts, Stub, Tree, block_of, encode_node, key_layer, parse_node
 from pds_lite.atproto.mst.tree import EMPTY, Load
 from pds_lite.errors import BadTree
 
@@ -75,49 +75,58 @@ def invert(ops: Sequence[RecordOp], blocks: Mapping[Cid, bytes], root: Cid) -> C
     delete it still holds), or if what can be seen of the tree is not canonical. A wrong `prev` shows as another root.
     Blocks must match their CIDs: the caller checks.
     """
-    return _build(_undo(ops, _read(root, blocks)))
+    return _build(_undo(ops, _Reader(blocks).read(root)))
 
 
-def _read(root: Cid, blocks: Mapping[Cid, bytes]) -> list[_Item]:
-    """The partial tree as a row in key order."""
-    block = blocks.get(root)
-    if block is None:
-        raise InversionFailed("the root of the tree is not among the blocks")
-    keys, _values, links = parse_node(block)
-    if not keys and links[0] is not None:
-        raise InversionFailed("tree has a root without keys")
-    layer = key_layer(keys[0]) if keys else 0
-    if layer > MAX_HEIGHT:
-        raise InversionFailed("tree is too high")
-    row: list[_Item] = []
-    if keys:
-        _read_node(root, layer, b"", blocks, row)
-    return row
-
-
-def _read_node(cid: Cid, layer: int, last: bytes, blocks: Mapping[Cid, bytes], row: list[_Item]) -> bytes:
-    """Append what is in a subtree to the row; `last` and the result are the last keys before and in it.
+class _Reader:
+    """Reads a partial tree into a row in key order.
 
     Keys must ascend from the first node on: that also keeps a block that is linked twice from being read twice.
     """
-    block = blocks.get(cid)
-    if block is None:
-        row.append((None, cid, layer))
-        return last
-    keys, values, links = parse_node(block)
-    if layer < 0 or (not keys and links[0] is None):
-        raise InversionFailed("tree has an empty node, or one below layer 0")
-    if links[0] is not None:
-        last = _read_node(links[0], layer - 1, last, blocks, row)
-    for index, key in enumerate(keys):
-        if key <= last or key_layer(key) != layer:
-            raise InversionFailed("tree has a key out of its order or layer")
-        row.append((key, values[index], layer))
-        last = key
-        link = links[index + 1]
-        if link is not None:
-            last = _read_node(link, layer - 1, last, blocks, row)
-    return last
+
+    __slots__ = ("blocks", "last", "row")
+
+    def __init__(self, blocks: Mapping[Cid, bytes]) -> None:
+        self.blocks = blocks
+        self.row: list[_Item] = []
+        self.last = b""
+
+    def read(self, root: Cid) -> list[_Item]:
+        block = self.blocks.get(root)
+        if block is None:
+            raise InversionFailed("the root of the tree is not among the blocks")
+        parts = parse_node(block)
+        keys, _, links = parts
+        if keys:
+            layer = key_layer(keys[0])
+            if layer > MAX_HEIGHT:
+                raise InversionFailed("tree is too high")
+            self.read_node(parts, layer)
+        elif links[0] is not None:
+            raise InversionFailed("tree has a root without keys")
+        return self.row
+
+    def read_subtree(self, cid: Cid, layer: int) -> None:
+        block = self.blocks.get(cid)
+        if block is None:
+            self.row.append((None, cid, layer))
+            return
+        parts = parse_node(block)
+        if layer < 0 or not (parts[0] or parts[2][0]):
+            raise InversionFailed("tree has an empty node, or one below layer 0")
+        self.read_node(parts, layer)
+
+    def read_node(self, parts: Parts, layer: int) -> None:
+        keys, values, links = parts
+        if links[0] is not None:
+            self.read_subtree(links[0], layer - 1)
+        for key, value, link in zip(keys, values, links[1:], strict=True):
+            if key <= self.last or key_layer(key) != layer:
+                raise InversionFailed("tree has a key out of its order or layer")
+            self.row.append((key, value, layer))
+            self.last = key
+            if link is not None:
+                self.read_subtree(link, layer - 1)
 
 
 def _undo(ops: Sequence[RecordOp], row: list[_Item]) -> list[_Item]:
@@ -187,7 +196,8 @@ def _build(row: list[_Item]) -> Cid:
         if key is None:
             nodes[layer + 1].hang(cid)
             continue
-        _close_below(layer, nodes)
+        if layer:
+            _close_below(layer, nodes)
         node = nodes[layer]
         node.keys.append(key)
         node.values.append(cid)
