@@ -1,4 +1,4 @@
-"""Verification of a repository's CAR as it streams by: all a stranger could check, in the memory of one path of the tree.
+"""Verification of a repository as its CAR streams by: all a stranger could check, in the memory of one tree path.
 
 Works on CARs in pre-order (commit, then each node followed by its subtrees and records in key order), which is what
 this server exports. Each block must be the very one that the blocks before it announced; hashes are CarReader's

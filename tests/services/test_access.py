@@ -1,0 +1,132 @@
+"""AccessControl: each kind of credential opens what its method says, and nothing else."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pds_lite.clock import Clock
+from pds_lite.errors import Unauthorized
+from pds_lite.services import key_store
+from pds_lite.services.access import NOBODY, Access, AccessControl, Kind, Principal
+from pds_lite.services.sessions import Sessions
+from pds_lite.storage.store import Store
+
+DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+SERVICE = Principal(Kind.SERVICE, "did:web:video.example.com", lxm="x")
+ADMIN = "Basic " + b64encode(b"admin:a:secret").decode()
+
+
+class ServiceAuth:
+    """Accepts the token "service" only."""
+
+    async def accept(self, token: str, nsid: str, *, only_own_account: bool = False) -> Principal:
+        if token != "service":
+            raise Unauthorized("no", error="BadJwt")
+        return SERVICE
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccessControl, dict[str, str]]]:
+    """An AccessControl, and one header of each kind."""
+    store = Store.open(tmp_path_factory.mktemp("access") / "store")
+    config: Any = SimpleNamespace(service_did="did:web:a.example", access_ttl=7200, admin_password="a:secret")
+    sessions = Sessions(config, Clock(), store, key_store.generate())
+
+    async def open_all() -> dict[str, str]:
+        owner = await sessions.open(DID, None, True)
+        app = await sessions.open(DID, "phone", False)
+        return {
+            "owner": f"Bearer {owner.access_jwt}",
+            "app": f"bearer  {app.access_jwt}",
+            "refresh": f"Bearer {owner.refresh_jwt}",
+            "service": "Bearer service",
+            "admin": ADMIN,
+        }
+
+    headers = asyncio.run(open_all())
+    service_auth: Any = ServiceAuth()
+    yield AccessControl(config, sessions, service_auth), headers
+    store.close()
+
+
+OPENED_BY = {
+    Access.PUBLIC: {"owner", "app", "refresh", "service", "admin"},
+    Access.OPTIONAL: {"owner", "app"},
+    Access.SESSION: {"owner", "app"},
+    Access.OWNER: {"owner"},
+    Access.REFRESH: {"refresh"},
+    Access.REFRESH_EXPIRED: {"refresh"},
+    Access.ADMIN: {"admin"},
+    Access.SERVICE: {"service"},
+    Access.SESSION_OR_SERVICE: {"owner", "app", "service"},
+    Access.OPTIONAL_SERVICE: {"service"},
+}
+WITHOUT = {Access.PUBLIC, Access.OPTIONAL, Access.OPTIONAL_SERVICE}
+
+
+@pytest.mark.parametrize("access", list(Access))
+@pytest.mark.parametrize("kind", ["owner", "app", "refresh", "service", "admin"])
+def test_the_table_of_who_may_call_what(shown: tuple[AccessControl, dict[str, str]], access: Access, kind: str) -> None:
+    control, headers = shown
+
+    async def ask() -> Principal:
+        return await control.authenticate(headers[kind], access, "com.example.method")
+
+    if kind in OPENED_BY[access]:
+        principal = asyncio.run(ask())
+        expected = Kind.NOBODY if access is Access.PUBLIC else Kind({"app": "app-password"}.get(kind, kind))
+        assert principal.kind is expected
+    else:
+        with pytest.raises(Unauthorized) as refused:
+            asyncio.run(ask())
+        assert (refused.value.status, refused.value.error) in [(400, "InvalidToken"), (401, "BadJwt")]
+
+
+@pytest.mark.parametrize("access", list(Access))
+def test_without_a_credential(shown: tuple[AccessControl, dict[str, str]], access: Access) -> None:
+    control, _headers = shown
+    for nothing in (None, ""):
+        if access in WITHOUT:
+            assert asyncio.run(control.authenticate(nothing, access, "x")) == NOBODY
+        else:
+            with pytest.raises(Unauthorized) as refused:
+                asyncio.run(control.authenticate(nothing, access, "x"))
+            assert (refused.value.status, refused.value.error) == (401, "AuthMissing")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer a.b.c",
+        "Bearer " + "x" * 10_000,
+        "Digest x",
+        "DPoP x",
+        "Basic !!!",
+        "Basic /w==",
+        "Basic " + b64encode(b"admin:wrong").decode(),
+        "Basic " + b64encode(b"root:a:secret").decode(),
+        "Bearer \ud800",
+    ],
+)
+def test_malformed_credentials_are_refused_everywhere(shown: tuple[AccessControl, dict[str, str]], header: str) -> None:
+    control, _headers = shown
+    for access in set(Access) - {Access.PUBLIC}:
+        with pytest.raises(Unauthorized):
+            asyncio.run(control.authenticate(header, access, "x"))
+
+
+def test_without_an_admin_password_nobody_is_admin(tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(admin_password=None)
+    nothing: Any = None
+    control = AccessControl(config, nothing, nothing)
+
+    for password in (b"admin:", b"admin:None"):
+        with pytest.raises(Unauthorized):
+            asyncio.run(control.authenticate("Basic " + b64encode(password).decode(), Access.ADMIN, "x"))
