@@ -110,17 +110,36 @@ def normalized(op: Operation) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An operation that the directory accepted."""
+
+    op: dict[str, Any]
+    cid: str
+    created: float
+    """When the directory took it, seconds since the epoch."""
+    signer: str
+    """The did:key, one of the rotation keys before it (of its own for a genesis), that signed it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """The outcome of an audit log that holds together."""
 
     did: str
-    operations: tuple[dict[str, Any], ...]
-    """Those in force, oldest first, as they were signed."""
+    entries: tuple[LogEntry, ...]
+    """Those in force, oldest first."""
+    log: tuple[LogEntry, ...]
+    """All of them, undone ones too, in the order of the directory."""
+
+    @property
+    def operations(self) -> tuple[dict[str, Any], ...]:
+        """The operations in force, oldest first, as they were signed."""
+        return tuple(entry.op for entry in self.entries)
 
     @property
     def last(self) -> dict[str, Any]:
         """The signed operation that the next one must name in `prev`."""
-        return self.operations[-1]
+        return self.entries[-1].op
 
     @property
     def is_tombstoned(self) -> bool:
@@ -129,7 +148,7 @@ class Audit:
     @property
     def state(self) -> dict[str, Any]:
         """The identity's fields as plc_operation; of a tombstoned one, those before the end."""
-        return normalized(self.operations[-2] if self.is_tombstoned else self.last)
+        return normalized(self.entries[-2].op if self.is_tombstoned else self.last)
 
 
 def audit(did: str, log: Sequence[Mapping[str, Any]]) -> Audit:
@@ -138,47 +157,37 @@ def audit(did: str, log: Sequence[Mapping[str, Any]]) -> Audit:
     `log` is what /{did}/log/audit answers. Raises BadInput with the first entry that is wrong, counted from 1.
     """
     _expect(bool(log), "the log is empty")
-    entries: list[_Entry] = []
+    in_force: list[LogEntry] = []
+    everything: list[LogEntry] = []
     for number, raw in enumerate(log, 1):
         try:
             _expect(isinstance(raw, dict), "not an object")
-            entries = _accept(did, entries, _Entry.of(did, raw))
+            in_force = _accept(did, in_force, raw)
         except PdsError as problem:
             raise BadInput(f"audit log of {did}, entry {number}: {problem.message}") from None
-    kept = {entry.cid for entry in entries}
+        everything.append(in_force[-1])
+    kept = {entry.cid for entry in in_force}
     for number, raw in enumerate(log, 1):
         if raw.get("nullified") is not (raw["cid"] not in kept):
             raise BadInput(f"audit log of {did}, entry {number}: wrong nullified mark")
-    return Audit(did, tuple(entry.op for entry in entries))
+    return Audit(did, tuple(in_force), tuple(everything))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    op: dict[str, Any]
-    cid: str
-    created: float
-    """Seconds since the epoch."""
-
-    @classmethod
-    def of(cls, did: str, raw: Mapping[str, Any]) -> "_Entry":
-        op = raw.get("operation")
-        _expect(isinstance(op, dict) and raw.get("did") == did, "not an entry of this identity")
-        assert isinstance(op, dict)
-        check_op(op)
-        cid = str(op_cid(op))
-        _expect(raw.get("cid") == cid, "the operation does not hash to its CID")
-        return cls(op, cid, _seconds(raw.get("createdAt")))
-
-
-def _accept(did: str, entries: list[_Entry], new: _Entry) -> list[_Entry]:
-    """The entries in force after `new`. Raises BadInput or BadKey."""
+def _accept(did: str, entries: list[LogEntry], raw: Mapping[str, Any]) -> list[LogEntry]:
+    """The entries in force after this one of the log. Raises BadInput or BadKey."""
+    op = raw.get("operation")
+    _expect(isinstance(op, dict) and raw.get("did") == did, "not an entry of this identity")
+    assert isinstance(op, dict)
+    check_op(op)
+    cid = str(op_cid(op))
+    _expect(raw.get("cid") == cid, "the operation does not hash to its CID")
+    created = _seconds(raw.get("createdAt"))
     if not entries:
-        _expect(new.op["type"] != "plc_tombstone" and new.op["prev"] is None, "the first operation has a predecessor")
-        _expect(did_of(new.op) == did, "the first operation does not hash to the DID")
-        verify_op(new.op, normalized(new.op)["rotationKeys"])
-        return [new]
-    _expect(new.op["type"] != "create", "a legacy create comes first or never")
-    position = next((i for i, entry in enumerate(entries) if entry.cid == new.op["prev"]), None)
+        _expect(op["type"] != "plc_tombstone" and op["prev"] is None, "the first operation has a predecessor")
+        _expect(did_of(op) == did, "the first operation does not hash to the DID")
+        return [LogEntry(op, cid, created, verify_op(op, normalized(op)["rotationKeys"]))]
+    _expect(op["type"] != "create", "a legacy create comes first or never")
+    position = next((i for i, entry in enumerate(entries) if entry.cid == op["prev"]), None)
     if position is None:
         raise BadInput("prev names no operation in force")
     kept, undone = entries[: position + 1], entries[position + 1 :]
@@ -186,10 +195,9 @@ def _accept(did: str, entries: list[_Entry], new: _Entry) -> list[_Entry]:
     keys = normalized(kept[-1].op)["rotationKeys"]
     if undone:
         # Undoing takes a key of more authority than the one that signed the first operation undone, and haste.
-        keys = keys[: keys.index(verify_op(undone[0].op, keys))]
-        _expect(new.created - undone[0].created <= RECOVERY_WINDOW_S, "undoes an operation older than 72 hours")
-    verify_op(new.op, keys)
-    return [*kept, new]
+        keys = keys[: keys.index(undone[0].signer)]
+        _expect(created - undone[0].created <= RECOVERY_WINDOW_S, "undoes an operation older than 72 hours")
+    return [*kept, LogEntry(op, cid, created, verify_op(op, keys))]
 
 
 def _check_operation(op: Operation) -> None:
