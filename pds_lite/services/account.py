@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import dag_cbor, did_doc
 from pds_lite.atproto.commit import decode_commit, verify_commit
-from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized
+from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized, UpstreamFailure
 from pds_lite.services import passwords
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
 from pds_lite.storage import account_store
@@ -201,10 +201,22 @@ class Accounts:
             raise BadInput("a development box is not published to the public directory", hint="set PDS_LITE_PLC_URL")
         operation = dag_cbor.decode_own(account.plc_op)
         assert isinstance(operation, dict)
-        await self._identity.publish_plc(account.did, operation)
+        try:
+            await self._identity.publish_plc(account.did, operation)
+        except UpstreamFailure:
+            # An earlier attempt whose answer was lost is refused now; the DID is the operation's hash, so it is ours.
+            if not await self._is_known_to_directory(account.did):
+                raise
         published = replace(account, plc_op=None)
         await self._store.write(lambda txn: account_store.put_account(txn, published), "published")
         self._account = published
+
+    async def _is_known_to_directory(self, did: str) -> bool:
+        try:
+            await self._identity.plc.document(did)
+        except PdsError:
+            return False
+        return True
 
     async def did_document_leads_here(self) -> bool:
         """checkAccountStatus.validDid."""

@@ -12,6 +12,7 @@ Rules that hold here
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from pds_lite.atproto.crypto.did_key import parse_did_key
 from pds_lite.atproto.dag_cbor import encode
 from pds_lite.atproto.syntax import is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, BadKey, BadSyntax, PdsError, Unauthorized
-from pds_lite.services.account import hash_new_password
+from pds_lite.services.account import PUBLIC_PLC, hash_new_password
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
 from pds_lite.storage import account_store
 from pds_lite.storage.account_store import Account
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pds_lite.services.key_store import Keys
     from pds_lite.services.repo_writer import RepoWriter
     from pds_lite.storage.store import Store, WriteTxn
+
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class SignUp:
         Raises BadInput (AlreadyExists, InvalidHandle), UpstreamFailure when the directory does not take the operation.
         """
         handle = self._check_handle(wanted.handle)
+        if self._config.dev and self._config.plc_url == PUBLIC_PLC:
+            publish = False  # what is tried out on a desk must not stand in the public directory for ever
         did, operation = wanted.did, None
         if did is None:
             operation = self._genesis(handle, wanted.recovery_key)
@@ -115,17 +120,18 @@ class SignUp:
 
         def change(txn: WriteTxn) -> None:
             if account_store.get_account(txn) is not None:
-                raise BadInput("this box has its account already", hint="pds-lite account show")
+                raise _taken()
             account_store.put_claim(txn, claim)
 
         await self._store.write(change, "claim")
 
-    def check_request(self, wanted: NewAccount, invite_code: str | None) -> None:
+    def check_request(self, invite_code: str | None) -> None:
         """Whether anyone may sign up now: before any work is done for a stranger.
 
         Raises BadInput: AlreadyExists on a box with its account, InvalidInviteCode unless this is the claim code.
         """
-        self._require_empty(wanted)
+        if self._accounts.account is not None:
+            raise _taken()
         with self._store.read() as txn:
             claim = account_store.get_claim(txn)
         if claim is None:
@@ -134,14 +140,6 @@ class SignUp:
             return
         if invite_code is None or not hmac.compare_digest(claim, claim_digest(invite_code)):
             raise BadInput("Provided invite code not available", error="InvalidInviteCode")
-
-    def _require_empty(self, wanted: NewAccount) -> None:
-        account = self._accounts.account
-        if account is None:
-            return
-        if wanted.did == account.did or (wanted.did is None and wanted.handle.lower() == account.handle):
-            raise BadInput("the account is on this server already", error="AlreadyExists")
-        raise BadInput("this server has its one account already", error="AlreadyExists")
 
     def _check_handle(self, text: str) -> str:
         try:
@@ -178,6 +176,8 @@ class SignUp:
         return plc.sign_op(operation, self._keys.rotation)
 
     async def _row(self, wanted: NewAccount, did: str, handle: str, status: str) -> Account:
+        if wanted.email and not _EMAIL.fullmatch(wanted.email):
+            raise BadInput("this is not an e-mail address")
         return Account(
             did=did,
             handle=handle,
@@ -192,12 +192,16 @@ class SignUp:
     async def _store_account(self, account: Account, announce: list[Announcement]) -> None:
         def change(txn: WriteTxn) -> None:
             if account_store.get_account(txn) is not None:
-                raise BadInput("this server has its one account already", error="AlreadyExists")
+                raise _taken()
             account_store.put_account(txn, account)
             account_store.delete_claim(txn)
 
         await self._repo.transact(change, announce)
         self._accounts.adopt(account)
+
+
+def _taken() -> BadInput:
+    return BadInput("this server has its one account already", error="AlreadyExists", hint="pds-lite account show")
 
 
 OPEN_CLAIM = b"open"

@@ -80,7 +80,7 @@ async def create_account(services: Services, call: Call) -> dict[str, Any]:
     )
     if "plcOp" in given:
         raise BadInput('Unsupported input: "plcOp"')
-    services.sign_up.check_request(wanted, given.get("inviteCode"))
+    services.sign_up.check_request(given.get("inviteCode"))
     if wanted.did is not None:
         account = await services.sign_up.move_in(wanted, call.principal.did)
     else:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pds_lite.atproto import plc, service_auth
+from pds_lite.atproto import dag_cbor, plc, service_auth
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.box import setup
+from pds_lite.errors import PdsError
 from tests.live_box import PASSWORD, LiveBox, live_box
 from tests.plc_server import PlcServer, plc_server
 
@@ -90,6 +91,7 @@ def test_nothing_is_stored_when_the_directory_refuses(box: LiveBox, directory: P
         ({"handle": "not a handle"}, "InvalidRequest"),
         ({"handle": "alice.local"}, "InvalidHandle"),
         ({"password": "short"}, "InvalidRequest"),
+        ({"email": "no address"}, "InvalidRequest"),
         ({"recoveryKey": "did:key:nonsense"}, "InvalidRequest"),
         ({"plcOp": {}}, "InvalidRequest"),
     ],
@@ -156,3 +158,23 @@ def test_a_handle_that_is_not_the_dids_own_is_refused(box: LiveBox, directory: P
     refused = box.server("createAccount", wanted(did=did, handle="somebody-else.invalid"), token)
     assert refused.error == (400, "InvalidHandle")
     assert box.server("createAccount", wanted(did=did, handle="mine.example.com"), token).status == 200
+
+
+def test_a_did_made_offline_is_published_later_even_if_the_first_answer_was_lost(
+    tmp_path: Path, directory: PlcServer
+) -> None:
+    with live_box(tmp_path / "box", plc_url=directory.url) as box:
+        assert box.app is not None
+        accounts = box.app.services.account
+        assert accounts.require().plc_op is not None
+        directory.refuses = True
+        with pytest.raises(PdsError):
+            box.run(accounts.publish())
+        assert accounts.require().plc_op is not None
+
+        operation = dag_cbor.decode_own(accounts.require().plc_op or b"")
+        assert isinstance(operation, dict)
+        directory.operations[box.did] = operation
+        box.run(accounts.publish())
+
+        assert accounts.require().plc_op is None
