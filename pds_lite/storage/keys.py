@@ -41,6 +41,8 @@ class Table(IntEnum):
     KEYS = 16
     BACKLINKS_A = 17
     BACKLINKS_B = 18
+    IDENTITY = 19
+    TAKEDOWNS = 20
 
 
 def table_name(table: Table) -> bytes | None:
@@ -109,8 +111,14 @@ def path_after_collection(path: bytes) -> bytes:
 
 
 def rev_bytes(rev: str) -> bytes:
-    """A rev as its 8 bytes, which sort alike; the top bit is free."""
-    return tid_to_int(Tid(rev)).to_bytes(8, "big")
+    """A rev as its 8 bytes, which sort alike; the top bit is free. Raises BadData for one that has it set.
+
+    The syntax of a TID allows that, its meaning does not: it would be a moment after the year 2255.
+    """
+    number = tid_to_int(Tid(rev))
+    if number >> 63:
+        raise BadData(f"rev {rev} lies beyond the range of TIDs")
+    return number.to_bytes(8, "big")
 
 
 def rev_text(data: bytes) -> str:

@@ -407,8 +407,11 @@ def _open_environment(folder: Path, limits: StoreLimits, readonly: bool) -> Any:
 
 
 def _open_tables(environment: Any, create: bool) -> list[Any]:
-    with environment.begin(write=create) as txn:
-        return [environment.open_db(table_name(table), txn=txn, create=create) for table in Table]
+    if not create:
+        # Handles opened inside a read transaction end with it.
+        return [environment.open_db(table_name(table), create=False) for table in Table]
+    with environment.begin(write=True) as txn:
+        return [environment.open_db(table_name(table), txn=txn) for table in Table]
 
 
 def _create_data_file(folder: Path) -> None:
