@@ -196,6 +196,7 @@ class HttpClient:
         for connection in (*self._idle, *self._busy):
             connection.abort()
         self._idle.clear()
+        await asyncio.sleep(0)  # asyncio closes an aborted socket in its next turn
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """For HttpStream: the answer is over."""

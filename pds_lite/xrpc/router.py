@@ -61,6 +61,7 @@ MAX_DEPTH = 100
 """Nesting of a JSON body."""
 STRANGERS_AT_ONCE = 16
 STRANGERS_WAITING = 256
+"""Calls of strangers under way or waiting for their turn; one more is refused."""
 _MAX_PARAMETERS = 1000
 _NO_INPUT: tuple[Any, None] = (None, None)
 _VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE", "QUERY", "TRACE"]
