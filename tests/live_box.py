@@ -16,6 +16,8 @@ from typing import Any
 from pds_lite import config as settings
 from pds_lite.app import App, build
 from pds_lite.box import setup
+from pds_lite.storage.check import check_store
+from pds_lite.storage.store import STORE_FOLDER, Store
 
 HANDLE = "alice.test"
 PASSWORD = "correct horse battery"
@@ -147,3 +149,9 @@ def live_box(data_dir: Path, *, account: bool = True, **overrides: Any) -> Itera
     if failed:
         raise failed[0]
     assert not thread.is_alive()
+    store = Store.open_readonly(data_dir / STORE_FOLDER)
+    try:
+        key = box.app.services.keys.signing.did_key if box.app is not None else None
+        assert list(check_store(store, data_dir / "blobs", key)) == []
+    finally:
+        store.close()

@@ -7,7 +7,6 @@ socket may do all of this: it owns the data.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Mapping
@@ -63,15 +62,6 @@ async def status(services: Services, _parameters: Parameters, _channel: Channel)
         "board": {"id": this_board.id, "name": this_board.name},
         "limits": asdict(this_board.limits),
     }
-
-
-async def doctor_store(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
-    """Every broken invariant of the store; reads everything once."""
-    from pds_lite.storage.check import check_store
-
-    folder, own_key = services.config.data_dir / "blobs", services.keys.signing.did_key
-    problems = await asyncio.to_thread(lambda: [*check_store(services.store, folder, own_key)])
-    return {"problems": [{"code": problem.code, "text": problem.text} for problem in problems]}
 
 
 async def doctor(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
@@ -217,7 +207,6 @@ async def repo_verify(services: Services, _parameters: Parameters, _channel: Cha
 COMMANDS = {
     "status": status,
     "doctor": doctor,
-    "doctor.store": doctor_store,
     "account.show": account_show,
     "account.password": account_password,
     "account.codes": account_codes,
