@@ -11,6 +11,7 @@
     |  +- BadRecord                    a record or XRPC body that its lexicon refuses
     |  +- InvalidSwap                  swapCommit or swapRecord did not match
     |  +- NotFound                     a record, blob, block, repo or method that is not here
+    |  +- OAuthError                   a request that OAuth refuses; its name is RFC 6749's or an extension's
     |  +- TooLarge                413  a body over its limit
     |  +- AccountInactive              the account is deactivated
     +- Unauthorized               401  no, a wrong or a too weak credential (ExpiredToken and InvalidToken are 400)
@@ -88,6 +89,12 @@ class NotFound(BadInput):
     """Give the lexicon's own name: RecordNotFound, RepoNotFound, BlobNotFound, BlockNotFound, HandleNotFound."""
 
     error = "NotFound"
+
+
+class OAuthError(BadInput):
+    """Give the name: invalid_request, invalid_client, invalid_grant, invalid_scope, use_dpop_nonce and the like."""
+
+    error = "invalid_request"
 
 
 class TooLarge(BadInput):
