@@ -1,6 +1,10 @@
 """The stream over a real websocket, read by another implementation of websockets."""
 
+import secrets
+import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +24,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBox]:
 
 
 def stream(box: LiveBox, query: str = "") -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{box.port}/xrpc/{NSID}{query}", compression=None, max_size=None)
+    return connect(f"ws://127.0.0.1:{box.port}/xrpc/{NSID}{query}", compression=None, max_size=None, max_queue=1)
 
 
 def receive(socket: ClientConnection) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,3 +89,75 @@ def test_a_client_that_talks_and_leaves_frees_its_place(box: LiveBox) -> None:
             break
         box.get("com.atproto.server.describeServer")
     assert box.app.services.sequencer.subscribers == 0
+
+
+def rest_of(socket: ClientConnection) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What still comes until the server closes."""
+    while True:
+        try:
+            yield receive(socket)
+        except ConnectionClosed:
+            return
+
+
+def big_writes(box: LiveBox, token: str, calls: int) -> None:
+    """About 1 MB of events each."""
+    for _ in range(calls):
+        writes = [
+            {
+                "$type": "com.atproto.repo.applyWrites#create",
+                "collection": "com.example.thing",
+                "value": {"fill": secrets.token_hex(4500)},  # equal records would share one block
+            }
+            for _ in range(100)
+        ]
+        answer = box.post("com.atproto.repo.applyWrites", {"repo": box.did, "writes": writes}, token)
+        assert answer.status == 200
+
+
+def test_who_stops_reading_is_told_too_slow_and_others_go_on(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pds_lite.services.sequencer.MAX_RECENT_BYTES", 2_000_000)
+    token = box.token()
+    with stream(box) as slow, stream(box) as quick:
+        create(box, token, 0)
+        receive(slow)
+        receive(quick)
+        for _ in range(30):
+            big_writes(box, token, 1)
+            assert receive(quick)[0]["t"] == "#commit"
+        got = list(rest_of(slow))
+        header, body = got[-1]
+        assert (header, body["error"]) == ({"op": -1}, "ConsumerTooSlow")
+        seqs = [event["seq"] for _header, event in got[:-1]]
+        assert seqs == sorted(set(seqs))
+        assert len(seqs) < 30
+
+
+def test_who_never_reads_again_is_dropped(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert box.app is not None
+    monkeypatch.setattr("pds_lite.services.sequencer.MAX_RECENT_BYTES", 2_000_000)
+    monkeypatch.setattr("pds_lite.xrpc.subscribe_repos.FAREWELL_S", 0.2)
+    token = box.token()
+    with socket.create_connection(("127.0.0.1", box.port)) as raw:
+        raw.sendall(
+            f"GET /xrpc/{NSID} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        assert b" 101 " in raw.recv(4096)
+        create(box, token, 0)
+        big_writes(box, token, 25)
+        for _ in range(200):
+            if not box.app.services.sequencer.subscribers:
+                break
+            time.sleep(0.05)
+        assert box.app.services.sequencer.subscribers == 0
+
+
+def test_the_end_of_the_server_closes_streams_at_once(tmp_path: Path) -> None:
+    with live_box(tmp_path) as box, stream(box) as reader:
+        assert box.app is not None
+        box.app.end()
+        with pytest.raises(ConnectionClosed) as closed:
+            reader.recv(timeout=5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code in (1001, 1012)
