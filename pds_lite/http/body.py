@@ -76,11 +76,15 @@ class BodyStream:
                 return self._counted(chunk)
 
     async def read(self, limit: int, seconds: float = 60) -> bytes:
-        """The whole body. Raises TooLarge over `limit` bytes, BadInput if it takes longer than `seconds`."""
+        """The whole body. Raises TooLarge over `limit` bytes, BadInput if it goes on for more than `seconds`."""
         self.limit = min(self.limit, limit)
+        # The connection's own deadline holds for the first piece, which nearly always is the whole.
+        first = await anext(self, b"")
+        if self._ended and self._inflate is None:
+            return first
         try:
             async with asyncio.timeout(seconds):
-                return b"".join([chunk async for chunk in self])
+                return first + b"".join([chunk async for chunk in self])
         except TimeoutError:
             raise BadInput("The body took too long to arrive", status=408, error="RequestTimeout") from None
 

@@ -70,11 +70,12 @@ def test_a_body_shorter_than_declared_is_an_error() -> None:
 
 
 def test_reading_has_a_total_time() -> None:
-    async def never() -> Any:
-        await asyncio.sleep(60)
+    async def drip() -> Any:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"x", "more_body": True}
 
     with pytest.raises(BadInput) as caught:
-        asyncio.run(BodyStream(never, None).read(10, seconds=0.05))
+        asyncio.run(BodyStream(drip, None).read(1 << 20, seconds=0.1))
     assert caught.value.status == 408
 
 

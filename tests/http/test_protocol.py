@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import socket
@@ -13,8 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from microdot import Request
 
+from pds_lite.errors import BadInput
 from pds_lite.http.asgi import WebApp
 from tests.http.http_server import SHORT, Connection, RunningServer, running
 
@@ -23,6 +27,7 @@ POST = b"POST /count HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
 
 
 ended: list[bool] = []
+broken_off: list[str] = []
 
 
 async def hello(_request: Request) -> str:
@@ -31,6 +36,14 @@ async def hello(_request: Request) -> str:
 
 async def count(request: Any) -> str:
     return str(sum([len(chunk) async for chunk in request.stream]))
+
+
+async def keep(request: Any) -> str:
+    try:
+        return str(len(await request.stream.read(1 << 20)))
+    except BadInput as problem:
+        broken_off.append(problem.error)
+        raise
 
 
 async def slow_count(request: Any) -> str:
@@ -76,6 +89,7 @@ def make_app() -> WebApp:
     app.route("/hello", methods=["GET", "POST"])(hello)
     app.post("/count")(count)
     app.post("/slow-count")(slow_count)
+    app.post("/keep")(keep)
     for handler in (endless, short, fault, headers, split):
         app.get(f"/{handler.__name__}")(handler)
     return app
@@ -350,6 +364,54 @@ def test_a_body_is_not_cut_while_the_server_itself_is_slow(server: RunningServer
         client.send(b"POST /slow-count HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
         client.send(b"x" * size)
         assert client.answer().body == str(size).encode()
+
+
+def test_an_upload_broken_off_ends_the_handler_and_leaves_no_line_in_the_log(
+    server: RunningServer, quiet: None
+) -> None:
+    broken_off.clear()
+    client = server.connect()
+    client.send(b"POST /keep HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 1000)
+    time.sleep(0.1)
+    client.close()
+    end = time.monotonic() + 10
+    while not broken_off and time.monotonic() < end:
+        time.sleep(0.02)
+    assert broken_off == ["BodyIncomplete"]
+
+
+REQUESTS = (
+    GET + POST + b"Content-Length: 3\r\n\r\nabc" + POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(st.tuples(st.integers(0, len(REQUESTS) - 1), st.binary(max_size=6), st.integers(0, 6)), max_size=4),
+    cuts=st.lists(st.integers(0, len(REQUESTS)), max_size=4),
+)
+def test_no_bytes_break_a_connection_handler(
+    server: RunningServer, quiet: None, edits: list[tuple[int, bytes, int]], cuts: list[int]
+) -> None:
+    """Mangled requests, cut anywhere: every answer is whole HTTP, nothing is logged, and the server goes on."""
+    data = REQUESTS
+    for at, inserted, dropped in edits:
+        data = data[:at] + inserted + data[at + dropped :]
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    with server.connect() as client:
+        with contextlib.suppress(OSError):
+            for start, stop in itertools.pairwise(edges):
+                client.send(data[start:stop])
+            client.raw.shutdown(socket.SHUT_WR)
+        answers = client.rest()
+    with Connection(socket.socket()) as reader:
+        reader.raw.close()
+        reader.buffer = answers
+        with contextlib.suppress(EOFError, OSError):
+            while reader.buffer:
+                assert reader.answer().status in (100, 101, 200, 400, 404, 405, 408, 413, 414, 417, 431)
+    with server.connect() as client:
+        assert client.send(GET).answer().body == b"hello"
 
 
 def test_an_early_refusal_arrives_although_the_client_is_still_sending(server: RunningServer) -> None:
