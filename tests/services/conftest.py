@@ -1,4 +1,4 @@
-"""A repository with a real store below it, without HTTP."""
+"""A repository with a real store below it, without HTTP. What a test leaves behind must be a sound store."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +18,7 @@ from pds_lite.services.sequencer import Sequencer, Window
 from pds_lite.storage import account_store
 from pds_lite.storage.account_store import Account
 from pds_lite.storage.blob_store import BlobStore
+from pds_lite.storage.check import check_store
 from pds_lite.storage.store import Store
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -80,6 +81,7 @@ async def open_repo(
         blobs = Blobs(store, BlobStore(folder / "blobs"), clock, 1 << 20)
         yield Repo(store, writer, sequencer, RepoReader(store, writer.snapshots, clock, 2), blobs)
         await writer.stop()
+        assert list(check_store(store, folder / "blobs")) == []
     finally:
         sequencer.stop()
         store.close()
