@@ -1,7 +1,8 @@
 """Accounts: the one account of the box. Its row, its passwords, and whether it is active here.
 
 Rules that hold here
-- The row is held in memory and changes only after the change is durable; an empty box has none.
+- The row is held in memory and changes only once the change is durable; an empty box has none. `change` is the only way
+  it changes: it edits the row that the transaction finds, so that two changes at once both last.
 - A change of status and the events that announce it are one transaction (`RepoWriter.transact`).
 - An account is activated only when its DID document leads here: otherwise two hosts would speak for it. A genesis
   operation that waits to be published counts as the document, so that a box works on a bench without internet.
@@ -14,9 +15,9 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pds_lite.atproto import dag_cbor, did_doc
+from pds_lite.atproto import dag_cbor, did_doc, plc
 from pds_lite.atproto.commit import decode_commit, verify_commit
 from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized, UpstreamFailure
 from pds_lite.services import passwords
@@ -25,6 +26,9 @@ from pds_lite.storage import account_store
 from pds_lite.storage.account_store import Account, AppPassword
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pds_lite.atproto.plc import Operation
     from pds_lite.clock import Clock
     from pds_lite.config import Config
     from pds_lite.services.identity import Identity
@@ -92,12 +96,38 @@ class Accounts:
     def require(self) -> Account:
         """The account. Raises NotFound on an empty box."""
         if self._account is None:
-            raise NotFound("this server has no account yet", error="AccountNotFound", hint="pds-lite init")
+            raise _no_account()
         return self._account
 
-    def adopt(self, account: Account) -> None:
-        """Takes over a row that another service has just stored."""
+    def adopt(self, account: Account | None) -> None:
+        """Takes over a row that another service has just stored, or that it is gone."""
         self._account = account
+
+    async def change(
+        self,
+        edit: Callable[[Account], Account],
+        announce: Sequence[Announcement] = (),
+        also: Callable[[WriteTxn], None] | None = None,
+    ) -> Account:
+        """Stores `edit` of the row, and what `also` does, and the events, in one step. Raises what they raise."""
+
+        def step(txn: WriteTxn) -> Account:
+            account = account_store.get_account(txn)
+            if account is None:
+                raise _no_account()
+            edited = edit(account)
+            account_store.put_account(txn, edited)
+            if also is not None:
+                also(txn)
+            # On the writer thread, so that memory follows even when whoever asked has hung up.
+            txn.after_commit(lambda: self.adopt(edited))
+            return edited
+
+        if not announce:
+            return await self._store.write(step, "account")
+        changed = await self._repo.transact(step, announce)
+        assert changed is not None
+        return changed
 
     async def log_in(self, identifier: str, password: str) -> Login:
         """Checks a DID, handle or e-mail address and a password or app password. Raises Unauthorized."""
@@ -118,9 +148,9 @@ class Accounts:
 
     async def set_password(self, password: str) -> None:
         """Replaces the owner's password and ends every session. Raises BadInput for one too short or too long."""
-        account = replace(self.require(), password_hash=await hash_new_password(password))
-        await self._store.write(lambda txn: account_store.put_account(txn, account), "password")
-        self._account = account
+        self.require()
+        password_hash = await hash_new_password(password)
+        await self.change(lambda account: replace(account, password_hash=password_hash))
         await self._sessions.end_all()
 
     # -- app passwords
@@ -170,27 +200,21 @@ class Accounts:
         """
         account = self.require()
         await self._check_did_document(account)
-        active = replace(account, status="active")
         announce: list[Announcement] = [IdentityEvent(account.handle), AccountEvent(True, None)]
         if not self._head_is_ours():
             announce.append(CommitEvent())
         announce.append(SyncEvent())
-        await self._repo.transact(lambda txn: account_store.put_account(txn, active), announce)
-        self._account = active
+        await self.change(lambda account: replace(account, status="active"), announce)
 
     async def deactivate(self) -> None:
         """Stops the account here; reading and moving out go on. Nothing happens when it is deactivated already."""
         account = self.require()
         if account.status == "deactivated":
             return
-        inactive = replace(account, status="deactivated")
-        await self._repo.transact(
-            lambda txn: account_store.put_account(txn, inactive), [AccountEvent(False, "deactivated")]
-        )
-        self._account = inactive
+        await self.change(lambda account: replace(account, status="deactivated"), [AccountEvent(False, "deactivated")])
 
     async def publish(self) -> None:
-        """Publishes a DID that was made offline; nothing happens if it was published before.
+        """Publishes a DID that was made offline, and what was changed since; nothing happens if that was done before.
 
         Raises UpstreamFailure, or BadInput for a development box that knows no directory but the public one.
         """
@@ -199,24 +223,22 @@ class Accounts:
             return
         if self._config.dev and self._config.plc_url == PUBLIC_PLC:
             raise BadInput("a development box is not published to the public directory", hint="set PDS_LITE_PLC_URL")
-        operation = dag_cbor.decode_own(account.plc_op)
-        assert isinstance(operation, dict)
-        try:
-            await self._identity.publish_plc(account.did, operation)
-        except UpstreamFailure:
-            # An earlier attempt whose answer was lost is refused now; the DID is the operation's hash, so it is ours.
-            if not await self._is_known_to_directory(account.did):
-                raise
-        published = replace(account, plc_op=None)
-        await self._store.write(lambda txn: account_store.put_account(txn, published), "published")
-        self._account = published
+        published = account.plc_op
+        for operation in waiting_operations(published):
+            try:
+                await self._identity.publish_plc(account.did, operation)
+            except UpstreamFailure:
+                # An earlier attempt whose answer was lost is refused now; the hash says that it is the same one.
+                if not await self._is_in_log(account.did, operation):
+                    raise
+        await self.change(lambda row: replace(row, plc_op=None) if row.plc_op == published else row)
 
-    async def _is_known_to_directory(self, did: str) -> bool:
+    async def _is_in_log(self, did: str, operation: Operation) -> bool:
         try:
-            await self._identity.plc.document(did)
+            log = plc.audit(did, await self._identity.plc.audit_log(did))
         except PdsError:
             return False
-        return True
+        return any(entry.cid == str(plc.op_cid(operation)) for entry in log.entries)
 
     async def did_document_leads_here(self) -> bool:
         """checkAccountStatus.validDid."""
@@ -264,11 +286,21 @@ class Accounts:
         return True
 
 
+def waiting_operations(stored: bytes) -> list[dict[str, Any]]:
+    """The signed operations in Account.plc_op, genesis first: one map, or a list when the identity changed offline."""
+    value = dag_cbor.decode_own(stored)
+    return cast("list[dict[str, Any]]", value if isinstance(value, list) else [value])
+
+
 async def hash_new_password(password: str) -> str:
     """The argon2id hash of a password chosen now. Raises BadInput."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise BadInput(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
     return await passwords.hash_password(password)
+
+
+def _no_account() -> NotFound:
+    return NotFound("this server has no account yet", error="AccountNotFound", hint="pds-lite init")
 
 
 def _names(account: Account, identifier: str) -> bool:

@@ -16,9 +16,12 @@ _ENTROPY = 40
 """Bytes: 8 beyond a key's size, so that reducing them into the curve's order leaves no bias."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Keys:
-    """Every secret of a box. No repr here shows one: jwt_secret is left out, the others keep theirs."""
+    """Every secret of a box. No repr here shows one: jwt_secret is left out, the others keep theirs.
+
+    One object serves the whole process, so whoever signs asks it each time: `signing` is replaced by a key rotation.
+    """
 
     signing: K256Key
     """Signs commits and service tokens: the account's #atproto key."""
@@ -36,7 +39,7 @@ class Keys:
 def generate() -> Keys:
     """Fresh keys from the system's randomness."""
     return Keys(
-        signing=K256Key.generate(secrets.token_bytes(_ENTROPY)),
+        signing=make_signing_key(),
         rotation=K256Key.generate(secrets.token_bytes(_ENTROPY)),
         box=Ed25519Key.generate(secrets.token_bytes(32)),
         jwt_secret=secrets.token_bytes(32),
@@ -49,6 +52,31 @@ def save(txn: WriteTxn, keys: Keys) -> None:
     txn.put(Table.KEYS, b"rotation", keys.rotation.export())
     txn.put(Table.KEYS, b"box", keys.box.export())
     txn.put(Table.KEYS, b"jwt_secret", keys.jwt_secret)
+
+
+def make_signing_key() -> K256Key:
+    """A fresh signing key."""
+    return K256Key.generate(secrets.token_bytes(_ENTROPY))
+
+
+def save_next(txn: WriteTxn, key: K256Key) -> None:
+    """Keeps the signing key that a rotation is about to bring into the DID document, beside the present one."""
+    txn.put(Table.KEYS, b"next_signing", key.export())
+
+
+def load_next(txn: Txn) -> K256Key | None:
+    """The signing key of a rotation that has not ended, if one has begun. Raises StoreBroken."""
+    secret = txn.get(Table.KEYS, b"next_signing")
+    try:
+        return None if secret is None else K256Key.from_bytes(bytes(secret))
+    except BadKey:
+        raise StoreBroken("the next signing key is damaged", hint="restore a backup") from None
+
+
+def replace_signing(txn: WriteTxn, key: K256Key) -> None:
+    """`key` is the signing key from now on; the one before is gone with this transaction."""
+    txn.put(Table.KEYS, b"signing", key.export())
+    txn.delete(Table.KEYS, b"next_signing")
 
 
 def load(txn: Txn) -> Keys | None:
