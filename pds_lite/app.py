@@ -197,7 +197,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         blobs=blobs,
         repo=repo,
         reader=RepoReader(store, repo.snapshots, clock, limits.exports),
-        importer=RepoImport(store, repo, identity, clock, keys.signing.did_key, config.data_dir),
+        importer=RepoImport(store, repo, identity, clock, config.data_dir),
         crawlers=Crawlers(http, clock, config.relays, config.hostname),
     )
 

@@ -52,15 +52,11 @@ DROP_BUDGET = 2000
 class RepoImport:
     """Imports, one at a time. `folder` takes the spool file."""
 
-    def __init__(
-        self, store: Store, repo: RepoWriter, identity: Identity, clock: Clock, own_key: str, folder: Path
-    ) -> None:
-        """`own_key` is the did:key that this box signs commits with."""
+    def __init__(self, store: Store, repo: RepoWriter, identity: Identity, clock: Clock, folder: Path) -> None:
         self._store = store
         self._repo = repo
         self._identity = identity
         self._clock = clock
-        self._own_key = own_key
         self._folder = folder
         self._dropping: asyncio.Task[None] | None = None
 
@@ -132,7 +128,7 @@ class RepoImport:
         if tid_microseconds(Tid(commit.rev)) > self._clock.now_us() + MAX_AHEAD_US:
             raise BadCommit(f"The rev {commit.rev} lies in the future")
         try:
-            verify_commit(commit, self._own_key)
+            verify_commit(commit, self._repo.did_key)
         except BadCommit:
             document = await self._identity.did_doc(account.did, refresh=True)
             if document.signing_key is None:

@@ -216,6 +216,16 @@ class RepoWriter:
             ),
         )
 
+    def sign_with(self, txn: WriteTxn, key: PrivateKey) -> None:
+        """Commits are signed by `key` from this step on: for the `change` of a `transact` that stores the key."""
+        before, self._key = self._key, key
+        txn.after_abort(partial(setattr, self, "_key", before))
+
+    @property
+    def did_key(self) -> str:
+        """Of the key that signs commits."""
+        return self._key.did_key
+
     # Import of a whole repository
 
     def begin_import(self) -> None:

@@ -41,7 +41,7 @@ def importer(repo: Repo, folder: Path, signing_key: str | None = None) -> RepoIm
         return SimpleNamespace(signing_key=signing_key)
 
     identity: Any = SimpleNamespace(did_doc=did_doc)
-    return RepoImport(repo.store, repo.writer, identity, Clock(), KEY.did_key, folder / "import")
+    return RepoImport(repo.store, repo.writer, identity, Clock(), folder / "import")
 
 
 def later(seconds: int) -> str:

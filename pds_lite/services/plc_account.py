@@ -1,0 +1,216 @@
+"""PlcAccount: the account's did:plc as the directory has it, and every operation that this box makes of it.
+
+Rules that hold here (protocol digest 7)
+- An operation changes only what it is about: foreign rotation keys, services, names and keys stay as they are.
+- The directory's log is verified before anything is built on it. A tombstoned identity is refused.
+- What the box signs is noted durably before anybody else can have it (identity_store), so that the PLC watch knows it.
+- One operation at a time; each follows the one before it. While the DID is not published yet, operations wait in the
+  account's row behind the genesis and are published with it.
+Handles and keys themselves are changed by handle_change and key_rotation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pds_lite.atproto import dag_cbor, plc
+from pds_lite.atproto.syntax import is_plc_did
+from pds_lite.errors import BadInput, BadKey
+from pds_lite.services.account import waiting_operations
+from pds_lite.services.repo_writer import IdentityEvent
+from pds_lite.storage import failpoints, identity_store
+
+if TYPE_CHECKING:
+    from pds_lite.atproto.plc import Audit, Operation
+    from pds_lite.config import Config
+    from pds_lite.services.account import Accounts
+    from pds_lite.services.identity import Identity
+    from pds_lite.services.key_store import Keys
+    from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.storage.account_store import Account
+    from pds_lite.storage.store import Store, WriteTxn
+
+MAX_WAITING = 32
+"""Operations that may wait for the first publication."""
+FIELDS = ("rotationKeys", "alsoKnownAs", "verificationMethods", "services")
+
+Edit = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""From an identity's fields to those that change."""
+
+
+class PlcAccount:
+    """Reads and changes the account's did:plc."""
+
+    def __init__(
+        self, config: Config, store: Store, keys: Keys, *, identity: Identity, accounts: Accounts, repo: RepoWriter
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._keys = keys
+        self._identity = identity
+        self._accounts = accounts
+        self._repo = repo
+        self.changing = asyncio.Lock()
+        """Held by whoever changes the identity, from reading what it is to storing what it became."""
+
+    async def audit(self, did: str) -> Audit:
+        """The verified log of a did:plc. Raises BadInput when it does not hold together, NotFound, UpstreamFailure."""
+        return plc.audit(did, await self._identity.plc.audit_log(did))
+
+    async def update(self, edit: Edit) -> bytes | None:
+        """Publishes what `edit` makes of the identity's fields, if that is a change. The caller holds `changing`.
+
+        Answers what Account.plc_op must be from now on, for the caller's own step: with a DID that is not published yet
+        the operation is not sent but waits there. Raises BadInput (not a did:plc, tombstoned, not our key's to change),
+        NotFound, UpstreamFailure.
+        """
+        account = self._require_plc()
+        if account.plc_op is not None:
+            return self._append_waiting(account.plc_op, edit)
+        last = await self._last_operation(account.did)
+        changes = edit(plc.normalized(last))
+        if any(last.get(name) != value for name, value in changes.items()):
+            await self._publish(account.did, self._sign(last, changes))
+        return None
+
+    async def sign(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """signPlcOperation: a signed operation with the fields `given`, the others as they are. It is not published.
+
+        Raises BadInput, NotFound, UpstreamFailure.
+        """
+        async with self.changing:
+            account = self._require_published()
+            last = await self._last_operation(account.did)
+            changes = {name: given[name] for name in FIELDS if given.get(name) is not None}
+            operation = self._sign(last, changes)
+            await self._store.write(lambda txn: identity_store.note_made(txn, str(plc.op_cid(operation))), "plc")
+        return operation
+
+    async def submit(self, operation: object) -> None:
+        """submitPlcOperation: publishes an operation that leaves the account here. Raises BadInput as the reference."""
+        async with self.changing:
+            account = self._require_published()
+            self._check_submitted(operation, account)
+            assert isinstance(operation, dict)
+            await self._publish(account.did, operation)
+        await self._repo.transact(None, [IdentityEvent(account.handle)])
+
+    async def recommended(self) -> dict[str, Any]:
+        """What the DID document must say for the account to live here, on top of what it says beside that.
+
+        The owner's rotation keys come first: the recovery key named at sign-up, then those the identity has. Raises
+        UpstreamFailure rather than leave out what it cannot look up.
+        """
+        account = self._accounts.require()
+        wanted = plc.genesis(
+            [self._keys.rotation.did_key], self._keys.signing.did_key, account.handle, self._config.public_url
+        )
+        if not is_plc_did(account.did):
+            return {name: wanted[name] for name in FIELDS if name != "rotationKeys"}
+        if account.plc_op is not None:
+            state = plc.normalized(waiting_operations(account.plc_op)[-1])
+            return {name: state[name] for name in FIELDS}
+        audit = await self.audit(account.did)
+        state = audit.state
+        return {
+            "rotationKeys": self._recommended_keys(audit),
+            "alsoKnownAs": with_handle(state["alsoKnownAs"], account.handle),
+            "verificationMethods": {**state["verificationMethods"], **wanted["verificationMethods"]},
+            "services": {**state["services"], **wanted["services"]},
+        }
+
+    def _recommended_keys(self, audit: Audit) -> list[str]:
+        """At most five. When the box's key is new and the key that signed last is not the first of several, that one is
+        taken for the old host's, which loses its say with the move; every other key may be the owner's and stays.
+        """
+        kept: list[str] = list(audit.state["rotationKeys"])
+        own = self._keys.rotation.did_key
+        if own not in kept:
+            signer = audit.entries[-1].signer
+            if len(kept) > 1 and kept[0] != signer:
+                kept = [key for key in kept if key != signer]
+        with self._store.read() as txn:
+            recovery_key = identity_store.get_plc(txn).recovery_key
+        if recovery_key and recovery_key not in kept:
+            kept.insert(0, recovery_key)
+        return kept if own in kept else [*kept[: plc.MAX_ROTATION_KEYS - 1], own]
+
+    # -- parts
+
+    def _append_waiting(self, waiting: bytes, edit: Edit) -> bytes:
+        operations = waiting_operations(waiting)
+        last = operations[-1]
+        changes = edit(plc.normalized(last))
+        if all(last.get(name) == value for name, value in changes.items()):
+            return waiting
+        if len(operations) >= MAX_WAITING:
+            raise BadInput("the DID was changed too often before its publication", hint="pds-lite identity publish")
+        return dag_cbor.encode([*operations, self._sign(last, changes)])
+
+    def _sign(self, last: Operation, changes: Mapping[str, Any]) -> dict[str, Any]:
+        if self._keys.rotation.did_key not in plc.normalized(last)["rotationKeys"]:
+            raise BadInput("this server's key is none of the DID's rotation keys: it cannot change the DID document")
+        try:
+            return plc.sign_op(plc.update(last, changes), self._keys.rotation)
+        except BadKey as problem:
+            raise BadInput(problem.message) from None
+
+    async def _last_operation(self, did: str) -> Operation:
+        audit = await self.audit(did)
+        if audit.is_tombstoned:
+            raise BadInput("Did is tombstoned")
+        return audit.last
+
+    async def _publish(self, did: str, operation: Operation) -> None:
+        cid = str(plc.op_cid(operation))
+        await self._store.write(lambda txn: identity_store.note_made(txn, cid), "plc")
+        failpoints.hit("plc.noted")
+        await self._identity.publish_plc(did, operation)
+        failpoints.hit("plc.published")
+
+        def remember(txn: WriteTxn) -> None:
+            row = identity_store.get_plc(txn)
+            identity_store.put_plc(txn, replace(row, last_op=dag_cbor.encode(dict(operation))))
+
+        await self._store.write(remember, "plc")
+
+    def _check_submitted(self, operation: object, account: Account) -> None:
+        if not isinstance(operation, dict) or operation.get("type") != "plc_operation":
+            raise BadInput("Invalid operation")
+        try:
+            plc.check_op(operation)
+        except BadInput as problem:
+            raise BadInput(f"Invalid operation: {problem.message}") from None
+        if self._keys.rotation.did_key not in operation["rotationKeys"]:
+            raise BadInput("Rotation keys do not include server's rotation key")
+        pds = operation["services"].get(plc.PDS_SERVICE, {})
+        if pds.get("type") != plc.PDS_TYPE:
+            raise BadInput("Incorrect type on atproto_pds service")
+        if pds.get("endpoint") != self._config.public_url:
+            raise BadInput("Incorrect endpoint on atproto_pds service")
+        if operation["verificationMethods"].get("atproto") != self._keys.signing.did_key:
+            raise BadInput("Incorrect signing key")
+        if operation["alsoKnownAs"][:1] != [f"at://{account.handle}"]:
+            raise BadInput("Incorrect handle in alsoKnownAs")
+
+    def _require_plc(self) -> Account:
+        account = self._accounts.require()
+        if not is_plc_did(account.did):
+            raise BadInput(f"{account.did} is not a did:plc: its document is changed where it is served")
+        return account
+
+    def _require_published(self) -> Account:
+        account = self._require_plc()
+        if account.plc_op is not None:
+            raise BadInput("The DID is not published yet", hint="pds-lite identity publish")
+        return account
+
+
+def with_handle(names: list[str], handle: str) -> list[str]:
+    """The names with `handle` in place of the first handle, in front; every other name stays."""
+    wanted = f"at://{handle}"
+    replaced = next((name for name in names if name.startswith("at://")), None)
+    return [wanted, *(name for name in names if name not in (wanted, replaced))]
