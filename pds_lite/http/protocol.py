@@ -18,7 +18,6 @@ Pinned to uvicorn 0.54: the overridden methods are its whole parser interface.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import Any
@@ -30,29 +29,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pds_lite import ujson
 from pds_lite.http.cors import ON_EVERY_ANSWER
+from pds_lite.http.deadlines import Deadlines
 from pds_lite.http.exchange import STATUS_LINES, Exchange
+from pds_lite.http.limits import READ_BYTES, ConnectionLimits
 
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """Seconds, bytes and counts for one listening socket."""
-
-    first_byte_s: float = 10
-    head_s: float = 10
-    body_idle_s: float = 20
-    keep_alive_s: float = 130
-    """Longer than a reverse proxy keeps an idle connection (Caddy: 120 s), so that it never sends into a closing
-    one.
-    """
-    write_stall_s: float = 60
-    """A reader must take 48 KiB in this time."""
-    drain_s: float = 2
-    drain_bytes: int = 4 << 20
-    head_bytes: int = 32 * 1024
-    url_bytes: int = 16 * 1024
-    headers: int = 100
-    pipelined: int = 32
-    connections: int = 256
+__all__ = ["ConnectionLimits", "HttpProtocol"]
 
 
 class _Phase(Enum):
@@ -91,9 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._phase = _Phase.IDLE
-        self._input_by = inf
-        self._output_by = inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = Deadlines(self.loop, self._input_is_late, self._output_is_late)
         self._active: Exchange | None = None
         """The exchange being answered; `cycle` is the one being received, which may wait in `pipeline`."""
         self._last = False
@@ -116,18 +95,18 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.connections) >= self.limits.connections:
             self._make_room()
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_BYTES
         self.flow = _Flow(transport)
         self.flow.protocol = self
         if len(self.connections) > self.limits.connections:
             transport.write(_refusal(503, "ServiceUnavailable", "Too many connections"))
             self._close()
             return
-        self._wait_for_input(self.limits.first_byte_s)
+        self._deadlines.input_in(self.limits.first_byte_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadlines.cancel()
         for exchange in (self._active, self.cycle, *(queued for queued, _ in self.pipeline)):
             if exchange is not None and not exchange.response_complete:
                 exchange.disconnect()
@@ -144,6 +123,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Uvicorn is ending: idle connections go at once, busy ones after their answer."""
         if self._active is None:
             self.transport.close()
+        else:
+            self.cycle.keep_alive = False
         self._last = True
 
     def data_received(self, data: bytes) -> None:
@@ -163,9 +144,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _upgrade(self) -> None:
         if self._should_upgrade() and self._active is None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._deadlines.cancel()
             self.handle_websocket_upgrade()
         elif self._active is None:
             self._refuse(400, "InvalidRequest", "Unsupported upgrade")
@@ -185,59 +164,35 @@ class HttpProtocol(HttpToolsProtocol):
             self._fed += size
             if self._fed > self.limits.head_bytes + size and not self._progress:
                 self._refuse(431, "InvalidRequest", "The request's head is too large")
-            elif self._input_by == inf or self._progress:
-                self._wait_for_input(self.limits.head_s)
-        elif self._phase is _Phase.BODY and (self._progress or self._input_by == inf):
-            self._wait_for_input(self.limits.body_idle_s)
-
-    def _wait_for_input(self, seconds: float) -> None:
-        self._input_by = self.loop.time() + seconds
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        """One timer a connection: it is moved only to fire earlier; a deadline that moved back is noticed when it
-        fires.
-        """
-        due = min(self._input_by, self._output_by)
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return
-            self._timer.cancel()
-        self._timer = self.loop.call_at(due, self._on_timer) if due < inf else None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        now = self.loop.time()
-        if now >= self._output_by:
-            self.transport.abort()
-        elif now >= self._input_by:
-            self._input_is_late()
-        else:
-            self._set_timer()
+            elif self._deadlines.input_by == inf or self._progress:
+                self._deadlines.input_in(self.limits.head_s)
+        elif self._phase is _Phase.BODY and (self._progress or self._deadlines.input_by == inf):
+            self._deadlines.input_in(self.limits.body_idle_s)
 
     def _input_is_late(self) -> None:
-        self._input_by = inf
         if self._phase is _Phase.BODY and self.flow.read_paused:
-            self._set_timer()
-        elif self._phase in (_Phase.HEAD, _Phase.BODY):
+            return  # the application is slow, not the client: reading_resumed starts the clock again
+        if self._phase in (_Phase.HEAD, _Phase.BODY):
             self._refuse(408, "RequestTimeout", "The request took too long to arrive")
         else:
             self._close()
 
+    def _output_is_late(self) -> None:
+        self.transport.abort()
+
     def reading_resumed(self) -> None:
         """The application caught up: from now on it is the client who is slow."""
         if self._phase is _Phase.BODY:
-            self._wait_for_input(self.limits.body_idle_s)
+            self._deadlines.input_in(self.limits.body_idle_s)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._output_by = self.loop.time() + self.limits.write_stall_s
-        self._set_timer()
+        self._deadlines.output_in(self.limits.write_stall_s)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._output_by = inf
+            self._deadlines.output_by = inf
 
     # --- what the parser says
 
@@ -250,7 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._fed = 0
         self._phase = _Phase.HEAD
         self._progress = True
-        self._input_by = inf
+        self._deadlines.input_by = inf
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -314,7 +269,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._close()
             return
         self._phase = _Phase.ANSWER
-        self._input_by = inf
+        self._deadlines.input_by = inf
         self.cycle.complete()
 
     def _begin_scope(self, http_version: str) -> None:
@@ -362,13 +317,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._close()
         elif self.pipeline:
             self._start(self.pipeline.pop()[0])
+        elif self._deaf:
+            self._drain()
         elif self._last:
             self._close()
         else:
             self.flow.resume_reading()
             if self._phase is _Phase.ANSWER:
                 self._phase = _Phase.IDLE
-                self._wait_for_input(self.limits.keep_alive_s)
+                self._deadlines.input_in(self.limits.keep_alive_s)
 
     def _stop(self, status: int, message: str) -> None:
         self._refusal = (status, "InvalidRequest", message)
@@ -394,14 +351,14 @@ class HttpProtocol(HttpToolsProtocol):
         if broken is not None:
             self.pipeline.popleft()
         self._phase = _Phase.ANSWER
-        self._input_by = inf
+        self._deadlines.input_by = inf
         self.flow.pause_reading()
 
     def _drain(self) -> None:
         """Lets the answer arrive: closing with unread data in the socket would reset the connection under it."""
         self._phase = _Phase.DRAIN
-        self._output_by = self.loop.time() + self.limits.write_stall_s
-        self._wait_for_input(self.limits.drain_s)
+        self._deadlines.output_in(self.limits.write_stall_s)
+        self._deadlines.input_in(self.limits.drain_s)
         self.flow.resume_reading()
 
     def _throw_away(self, size: int) -> None:
@@ -412,9 +369,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         """Closes once what was written has left; a client that does not read is cut."""
         self._last = self._deaf = True
-        self._input_by = inf
-        self._output_by = self.loop.time() + self.limits.write_stall_s
-        self._set_timer()
+        self._deadlines.input_by = inf
+        self._deadlines.output_in(self.limits.write_stall_s)
         self.transport.close()
 
     def _make_room(self) -> None:
@@ -432,7 +388,7 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def idle_until(self) -> float:
         """Loop time at which this connection would be closed: the smallest has been idle longest."""
-        return self._input_by
+        return self._deadlines.input_by
 
 
 def _refusal(status: int, error: str, message: str) -> bytes:

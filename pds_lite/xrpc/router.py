@@ -7,14 +7,13 @@ Rules that hold here
 - Whatever is asked under /xrpc is answered in the XRPC error shape, also when no such method exists.
 - Input is checked once, here, against the lexicon; handlers trust it.
 - A PdsError is an answer. Any other exception is a bug of ours: logged once with its traceback, 500 for the client.
-- Strangers are counted by address before they cause work; sessions of the account are counted under the account and do
-  not wait behind strangers (`_strangers` lets a few of them in at a time).
+- Strangers are counted by address, calls and calls under way, before they cause work; sessions of the account are
+  counted under the account, so what strangers do never holds the owner up.
 - It must not know what any method does: special cases belong to the method's row.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from pds_lite import __version__, ujson
 from pds_lite.atproto.lexicon.catalog import Catalog, Definition, catalog
 from pds_lite.atproto.syntax import is_nsid
-from pds_lite.errors import BadData, BadInput, NotImplementedHere, PdsError, Unauthorized, Unavailable
+from pds_lite.errors import BadData, BadInput, NotImplementedHere, PdsError, RateLimited, Unauthorized
 from pds_lite.http.asgi import WebApp, error_response
 from pds_lite.http.body import BodyStream
 from pds_lite.http.client_address import rate_key
@@ -59,9 +58,8 @@ RECORD_JSON_LIMIT = 1_000_000
 """Bytes of a JSON body that carries records."""
 MAX_DEPTH = 100
 """Nesting of a JSON body."""
-STRANGERS_AT_ONCE = 16
-STRANGERS_WAITING = 256
-"""Calls of strangers under way or waiting for their turn; one more is refused."""
+CALLS_AT_ONCE = 32
+"""Calls under way for one stranger's address; sessions of the account are not counted."""
 _MAX_PARAMETERS = 1000
 _NO_INPUT: tuple[Any, None] = (None, None)
 _VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE", "QUERY", "TRACE"]
@@ -162,8 +160,7 @@ class Router:
         self._methods = methods
         self._subscriptions = subscriptions
         self._proxy = proxy
-        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
-        self._waiting = 0
+        self._under_way: dict[str, int] = {}
         for method in methods.values():
             self._check_row(method)
 
@@ -202,14 +199,17 @@ class Router:
         principal = await self._admit(request, method, used)
         if principal.is_account:
             return await self._call(request, method, principal, used)
-        if self._waiting >= STRANGERS_WAITING:
-            raise Unavailable("This server is busy, try again later")
-        self._waiting += 1
+        address = rate_key(request.client_addr[0])
+        under_way = self._under_way.get(address, 0)
+        if under_way >= CALLS_AT_ONCE and self._services.limits.enabled:
+            raise RateLimited("Too many calls at once", retry_after=1)
+        self._under_way[address] = under_way + 1
         try:
-            async with self._strangers:
-                return await self._call(request, method, principal, used)
+            return await self._call(request, method, principal, used)
         finally:
-            self._waiting -= 1
+            self._under_way[address] -= 1
+            if not self._under_way[address]:
+                del self._under_way[address]
 
     async def _admit(self, request: Request, method: Method, used: list[tuple[Rule, str]]) -> Principal:
         """Who calls, counted against the limits. An account's session is not held up by what its address did before."""

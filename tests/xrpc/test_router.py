@@ -490,9 +490,10 @@ def test_with_limits_off_nothing_is_counted_or_told(ask: Client) -> None:
     assert "ratelimit-limit" not in ask("GET", _SERVER + "describeServer").headers
 
 
-def test_strangers_wait_for_each_other_and_the_owner_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router_module, "STRANGERS_AT_ONCE", 1)
-    monkeypatch.setattr(router_module, "STRANGERS_WAITING", 2)
+def test_one_address_has_only_so_many_calls_under_way_and_the_owner_is_not_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(router_module, "CALLS_AT_ONCE", 2)
     gate = asyncio.Event()
 
     async def slow(_services: Any, call: Call) -> dict[str, Any]:
@@ -505,20 +506,21 @@ def test_strangers_wait_for_each_other_and_the_owner_does_not(monkeypatch: pytes
         services: Any = SimpleNamespace(limits=RateLimits(Clock()), access=FakeAccess())
         router = Router(services, methods={nsid: Method(nsid, "GET", Access.OPTIONAL, slow)}, subscriptions={})
 
-        def request(**headers: str) -> Any:
-            return SimpleNamespace(
-                method="GET",
-                client_addr=("192.0.2.1", 0),
-                headers=headers,
-                query_string=f"repo={REPO}&collection=a.b.c",
-            )
+        def call(address: str, **headers: str) -> Any:
+            query = f"repo={REPO}&collection=a.b.c"
+            request = SimpleNamespace(method="GET", client_addr=(address, 0), headers=headers, query_string=query)
+            return asyncio.ensure_future(router.answer(request, nsid))  # type: ignore[arg-type]
 
-        strangers = [asyncio.create_task(router.answer(request(), nsid)) for _ in range(3)]
+        waiting = [call("192.0.2.1") for _ in range(2)]
         await asyncio.sleep(0.01)
-        owner = await router.answer(request(authorization="Bearer owner"), nsid)
-        assert owner.status_code == 200
+        assert (await call("192.0.2.1")).status_code == 429
+        assert (await call("192.0.2.1", authorization="Bearer owner")).status_code == 200
+        waiting.append(call("192.0.2.2"))
+        await asyncio.sleep(0.01)
         gate.set()
-        assert sorted([(await task).status_code for task in strangers]) == [200, 200, 503]
+        assert [(await task).status_code for task in waiting] == [200, 200, 200]
+        assert (await call("192.0.2.1")).status_code == 200
+        assert not router._under_way
 
     asyncio.run(work())
 
