@@ -150,7 +150,7 @@ class App:
             account = accounts.account
             return Claim(account.did if account else "", account.handle if account else "", __version__)
 
-        announcer = Announcer(claim, self.services.config.port, box_key.public_key, box_key.sign)
+        announcer = Announcer(claim, self.services.config.lan_port, box_key.public_key, box_key.sign)
         announcer.start()
         return announcer
 
@@ -198,7 +198,14 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         repo=repo,
         reader=RepoReader(store, repo.snapshots, clock, limits.exports),
         importer=RepoImport(store, repo, identity, clock, config.data_dir),
-        crawlers=Crawlers(http, clock, config.relays, config.hostname),
+        crawlers=Crawlers(
+            http,
+            clock,
+            config.relays,
+            config.hostname,
+            crawlable=lambda: accounts.is_public,
+            followers=lambda: sequencer.subscribers,
+        ),
     )
 
 

@@ -194,6 +194,12 @@ class Config:
         return f"{'http' if _is_local(self.hostname) else 'https'}://{self.hostname}"
 
     @property
+    def lan_port(self) -> int:
+        """Where the LAN finds this box: its own port, or 80 when only the proxy in front can reach that."""
+        behind_proxy = self.unix_socket is not None or self.host in ("127.0.0.1", "::1", "localhost")
+        return 80 if behind_proxy and not self.dev else self.port
+
+    @property
     def service_did(self) -> str:
         """did:web of the public host name; a port's colon is percent-encoded."""
         return "did:web:" + self.hostname.replace(":", "%3A")

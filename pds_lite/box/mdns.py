@@ -45,9 +45,10 @@ def lan_addresses() -> tuple[str, ...]:
 
 
 class Announcer:
-    """Keeps one box announced: `start` in the event loop, `refresh` when the claim changed, `stop` with a goodbye.
+    """Keeps one box announced: `start` in the event loop, `stop` with a goodbye.
 
-    `claim` is asked again at every announcement; `sign` gives the Ed25519 signature of a message under `public_key`.
+    `claim` is asked at every look around, so a new owner or handle is announced soon; `sign` gives the Ed25519
+    signature of a message under `public_key`.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Announcer:
         self._watch_seconds = watch_seconds
         self._zeroconf: AsyncZeroconf | None = None
         self._infos: list[AsyncServiceInfo] = []
-        self._announced: tuple[str, ...] = ()
+        self._announced: tuple[Claim, tuple[str, ...]] | None = None
         self._gave_up_common = False
         self._task: asyncio.Task[None] | None = None
         self.host = ""
@@ -77,10 +78,6 @@ class Announcer:
     def start(self) -> None:
         """Begins announcing in the background; a LAN that refuses is reported in the log and tried again."""
         self._task = asyncio.get_running_loop().create_task(self._watch(), name="mdns")
-
-    async def refresh(self) -> None:
-        """Announces anew, after the account moved in or changed its handle."""
-        await self._withdraw()
 
     async def stop(self) -> None:
         """Says goodbye and ends; returns when the packets are out."""
@@ -95,10 +92,11 @@ class Announcer:
         while True:
             try:
                 addresses = await asyncio.to_thread(self._addresses)
-                if addresses != self._announced or self._zeroconf is None:
+                claim = self._claim()
+                if (claim, addresses) != self._announced:
                     await self._withdraw()
                     if addresses:
-                        await self._announce(addresses)
+                        await self._announce(claim, addresses)
                 elif self.host == COMMON_HOST and await self._lost_common_host():
                     self._gave_up_common = True
                     await self._withdraw()
@@ -108,12 +106,11 @@ class Announcer:
                 await self._withdraw()
             await asyncio.sleep(self._watch_seconds)
 
-    async def _announce(self, addresses: tuple[str, ...]) -> None:
+    async def _announce(self, claim: Claim, addresses: tuple[str, ...]) -> None:
         from zeroconf import NonUniqueNameException
         from zeroconf.asyncio import AsyncServiceInfo
 
         self._zeroconf = _open_zeroconf(addresses)
-        claim = self._claim()
         self.host = await self._choose_host(claim)
         packed = [ipaddress.ip_address(text).packed for text in addresses]
         for service in SERVICES:
@@ -125,7 +122,7 @@ class Announcer:
             with contextlib.suppress(NonUniqueNameException):  # our own record from before a crash, still cached
                 await (await self._zeroconf.async_register_service(info, cooperating_responders=True))
             self._infos.append(info)
-        self._announced = addresses
+        self._announced = (claim, addresses)
         _log.info("on the LAN as %s (%s)", self.host.rstrip("."), fingerprint(self._public_key))
 
     def _instance(self, claim: Claim, service: str) -> str:
@@ -169,7 +166,7 @@ class Announcer:
     async def _withdraw(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None
         infos, self._infos = self._infos, []
-        self._announced, self.host = (), ""
+        self._announced, self.host = None, ""
         if zeroconf is None:
             return
         for info in infos:

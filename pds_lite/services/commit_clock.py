@@ -5,8 +5,9 @@ Rules that hold here (decisions: Storage)
   commit's rev is above every TID ever handed out, and starting from it is enough.
 - A sequence number is the time in microseconds, below 2^53, and above the last one: a restore from an old backup still
   moves forward.
-- One jump of the clock ahead would poison both for good. So unless something stands behind the clock, commits more
-  than a day after the last one, or before this code was built, are refused by name. In dev mode nobody is harmed.
+- One jump of the clock ahead would poison both for good. So commits before this code was built are refused by name,
+  and so are those more than a day after the last one unless something stands behind the clock. In dev mode nobody is
+  harmed.
 
 It knows nothing of the store; the writer tells it where to go on.
 """
@@ -70,7 +71,8 @@ class CommitClock:
         """Raises ClockUntrusted if a commit made now could carry a time that nobody stands behind."""
         now = self._clock.now_us()
         silence = 0 if self._last_commit_us is None else now - self._last_commit_us
-        if (now >= BUILD_US and silence <= MAX_SILENCE_US) or self._dev or self._clock.trusted():
+        # A clock chip with an empty battery is no witness: nothing excuses a time before the code was written.
+        if self._dev or (now >= BUILD_US and (silence <= MAX_SILENCE_US or self._clock.trusted())):
             return
         raise ClockUntrusted(
             f"The clock says {iso_time(now)}, and nothing confirms it; not writing until it is synchronised",

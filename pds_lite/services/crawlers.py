@@ -1,8 +1,10 @@
 """Crawlers: telling relays that this host is there (com.atproto.sync.requestCrawl).
 
 A relay that lost us never dials again by itself, and ignores a request while it still believes to be subscribed. So
-each relay is asked at start, on activation and after an outage of ours, and then twice more, when it may have noticed;
-and after a write, at most every 20 minutes. A failure is tried again with growing pauses, for each relay by itself.
+each relay is asked at start, on activation and after an outage, and then twice more, when it may have noticed; and
+after a write, at most every 20 minutes. A failure is tried again with growing pauses, for each relay by itself. An
+outage shows in two ways: this process slept much longer than it asked for, or all who followed the stream are gone.
+A box that nobody could crawl (no account, not active, not published) asks nobody.
 
 It must not delay or fail what it follows: `wrote` and `ask_now` only set flags for the tasks.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pds_lite.errors import PdsError
@@ -33,11 +35,24 @@ OUTAGE_S = 180.0
 
 
 class Crawlers:
-    """Asks each configured relay to crawl `hostname`."""
+    """Asks each configured relay to crawl `hostname`.
 
-    def __init__(self, http: HttpClient, clock: Clock, relays: Sequence[str], hostname: str) -> None:
+    `crawlable` says whether there is anything to be found here; `followers` counts the stream's subscribers.
+    """
+
+    def __init__(
+        self,
+        http: HttpClient,
+        clock: Clock,
+        relays: Sequence[str],
+        hostname: str,
+        *,
+        crawlable: Callable[[], bool] = lambda: True,
+        followers: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._clock = clock
-        self._relays = [_Relay(http, clock, relay, hostname) for relay in relays]
+        self._crawlable = crawlable
+        self._relays = [_Relay(http, clock, relay, hostname, followers) for relay in relays]
         self._wrote_at: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -54,6 +69,8 @@ class Crawlers:
 
     def ask_now(self) -> None:
         """For the start, for activation, and for the end of an outage."""
+        if not self._crawlable():
+            return
         for relay in self._relays:
             relay.ask(REPEATS_S)
 
@@ -69,11 +86,13 @@ class Crawlers:
 class _Relay:
     """One relay and what is still to be asked of it."""
 
-    def __init__(self, http: HttpClient, clock: Clock, relay: str, hostname: str) -> None:
+    def __init__(self, http: HttpClient, clock: Clock, relay: str, hostname: str, followers: Callable[[], int]) -> None:
         self._http = http
         self._clock = clock
         self._relay = relay
         self._hostname = hostname
+        self._followers = followers
+        self._was_followed = False
         self._wanted = asyncio.Event()
         self._repeats: list[float] = []
 
@@ -97,12 +116,19 @@ class _Relay:
             try:
                 await asyncio.wait_for(self._wanted.wait(), pause)
             except TimeoutError:
-                if self._clock.now_us() - began > (pause + OUTAGE_S) * 1_000_000:
+                if self._clock.now_us() - began > (pause + OUTAGE_S) * 1_000_000 or self._lost_everybody():
                     self._repeats = list(REPEATS_S)
                     return
                 if self._repeats:
                     self._repeats.pop(0)
                     return
+
+    def _lost_everybody(self) -> bool:
+        """True once, at the first look after the last follower left: then our line was down, not one of theirs."""
+        followed = self._followers() > 0
+        lost = self._was_followed and not followed
+        self._was_followed = followed
+        return lost
 
     async def _ask(self) -> None:
         """Tries until the relay took the request."""

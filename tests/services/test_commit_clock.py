@@ -58,6 +58,7 @@ def test_a_restart_goes_on_above_the_last_rev_and_seq_though_the_clock_went_back
         (NOW, NOW - MAX_SILENCE_US - 1000, False, True, False),
         (BUILD_US - 1, BUILD_US - 2, False, False, True),
         (BUILD_US - 1, None, False, True, False),
+        (BUILD_US - 1, None, True, False, True),  # a clock chip with an empty battery
         (NOW, None, False, False, False),
     ],
 )

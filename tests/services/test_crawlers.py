@@ -108,3 +108,38 @@ def test_without_relays_nothing_is_asked(relays: _Relays) -> None:
         assert relays.asked == []
 
     run(story())
+
+
+def test_a_box_that_nobody_could_crawl_asks_nobody(relays: _Relays) -> None:
+    async def story() -> None:
+        http: Any = None
+        service = Crawlers(http, Clock(), ["one"], "pds.example.com", crawlable=lambda: False)
+        service.start()
+        service.ask_now()
+        await asyncio.sleep(0.05)
+        await service.stop()
+        assert relays.asked == []
+
+    run(story())
+
+
+def test_when_the_last_follower_left_the_relays_are_asked_once(
+    relays: _Relays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead line shows only in that nobody follows the stream any more."""
+    monkeypatch.setattr(module, "OUTAGE_S", 0.02)
+    monkeypatch.setattr(module, "REPEATS_S", ())
+
+    async def story() -> None:
+        http: Any = None
+        followers = 1
+        service = Crawlers(http, Clock(), ["one"], "pds.example.com", followers=lambda: followers)
+        service.start()
+        await asyncio.sleep(0.1)
+        assert len(relays.asked) == 1
+        followers = 0
+        await asyncio.sleep(0.2)
+        await service.stop()
+        assert len(relays.asked) == 2
+
+    run(story())
