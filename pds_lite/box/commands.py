@@ -58,6 +58,7 @@ async def status(services: Services, _parameters: Parameters, _channel: Channel)
         "sessions": len(services.sessions.live()),
         "read_only": services.repo.read_only,
         "clock_trusted": services.clock.trusted(),
+        "fingerprint": services.keys.box.fingerprint,
         "disk_free": disk.free,
         "board": {"id": this_board.id, "name": this_board.name},
         "limits": asdict(this_board.limits),

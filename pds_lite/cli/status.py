@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"  READ-ONLY   {facts['read_only']}")
     if not facts["clock_trusted"]:
         print("  clock       nothing confirms it (no time server, no hardware clock)")
+    print(f"  LAN key     {facts['fingerprint']}  (pds-lite discover shows the same, or it is not this box)")
     print(f"  disk        {facts['disk_free'] >> 20} MB free at {facts['data_dir']}")
     print(f"  board       {facts['board']['name']} ({facts['board']['id']})")
     print("  limits      " + ", ".join(f"{name} {value}" for name, value in facts["limits"].items()))
