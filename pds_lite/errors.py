@@ -38,7 +38,9 @@ class PdsError(Exception):
     error = "InternalServerError"
     status = 500
 
-    def __init__(self, message: str = "", *, error: str | None = None, status: int | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str = "", *, error: str | None = None, status: int | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -149,6 +151,11 @@ class ClockUntrusted(Unavailable):
 class UpstreamFailure(PdsError):
     error = "UpstreamFailure"
     status = 502
+
+
+class UpstreamTimeout(UpstreamFailure):
+    error = "UpstreamTimeout"
+    status = 504
 
 
 class NotImplementedHere(PdsError):

@@ -1,4 +1,7 @@
-"""TXT look-ups of `_atproto.<handle>` (specs/handle, "DNS TXT Method"). dnspython is imported with the first one."""
+"""TXT look-ups of `_atproto.<handle>` (specs/handle, "DNS TXT Method") and of `_lexicon.<authority>` (specs/lexicon).
+
+dnspython is imported with the first one.
+"""
 
 from ipaddress import ip_address
 
@@ -9,7 +12,7 @@ TIMEOUT_S = 3.0
 _MAX_RECORDS = 64
 
 
-async def lookup_dids(handle: str, *, server: str | None = None) -> list[str]:
+async def lookup_dids(domain: str, *, label: str = "_atproto", server: str | None = None) -> list[str]:
     """The different DIDs that the TXT records name: none, one, or a conflict. Records of other form are passed over.
 
     `server` is an address with an optional port in place of the system's resolvers. Raises UpstreamFailure when no
@@ -20,7 +23,7 @@ async def lookup_dids(handle: str, *, server: str | None = None) -> list[str]:
     import dns.name
     import dns.resolver
 
-    name = f"_atproto.{handle}"
+    name = f"{label}.{domain}"
     try:
         resolver = dns.asyncresolver.Resolver(configure=server is None)
         if server is not None:

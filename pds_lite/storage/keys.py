@@ -43,6 +43,10 @@ class Table(IntEnum):
     BACKLINKS_B = 18
     IDENTITY = 19
     TAKEDOWNS = 20
+    OAUTH_GRANTS = 21
+    OAUTH_DOCUMENTS = 22
+    BROWSER_SESSIONS = 23
+    SIGN_IN = 24
 
 
 def table_name(table: Table) -> bytes | None:

@@ -96,10 +96,12 @@ def test_transition_scopes():
         "rpc:app.bsky.feed.getFeed?aud=did:web:api.bsky.app", "rpc:app.bsky.feed.getFeed?aud=a&aud=b",
         "rpc:app.bsky.feed.getFeed?aud=https://x.example%23y", "rpc:app.bsky.feed.getFeed?aud=did:web:x.example%23",
         "rpc:app.bsky.feed.getFeed?aud=did:key:z6Mk%23x", "blob", "blob:", "blob:image", "blob:/png", "blob:image/",
-        "blob:*/png", "blob:image/p*", "blob:image/png?accept=a/b", "account", "account:phone", "account:email?action=x",
+        "blob:*/png", "blob:image/p*", "blob:image/png?accept=a/b", "account", "account:phone",
+        "account:email?action=x",
         "account:email?attr=repo", "account?attr=email&attr=repo", "identity", "identity:did", "identity:handle?x=y",
         "include:nope", "include:app.bsky.authFull?aud=*", "include:app.bsky.authFull?aud=did:web:x.example",
-        "include?nsid=app.bsky.authFull&nsid=app.bsky.b", "transition:other", "openid", "atproto:x", "space:x.y.z?action=a",
+        "include?nsid=app.bsky.authFull&nsid=app.bsky.b", "transition:other", "openid", "atproto:x",
+        "space:x.y.z?action=a",
     ],
 )  # fmt: skip
 def test_what_is_not_understood_grants_nothing(text):
@@ -117,7 +119,8 @@ def test_the_scope_strings_of_known_apps_are_understood():
     leaflet = (
         "atproto transition:email account:email?action=read include:pub.leaflet.authFullPermissions "
         "include:site.standard.authFull include:app.bsky.authCreatePosts "
-        "include:app.bsky.authViewAll?aud=did:web:api.bsky.app%23bsky_appview rpc:parts.page.mention.search?aud=* blob:*/*"
+        "include:app.bsky.authViewAll?aud=did:web:api.bsky.app%23bsky_appview rpc:parts.page.mention.search?aud=* "
+        "blob:*/*"
     )
     pdsls = "atproto repo:*?action=create repo:*?action=update repo:*?action=delete blob:*/*"
     fork = "atproto transition:generic transition:email transition:chat.bsky identity:handle account:email?action=manage account:status?action=manage"  # noqa: E501

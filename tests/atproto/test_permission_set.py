@@ -97,7 +97,8 @@ def test_title_and_detail_are_kept_short():
     "document",
     [
         None, [], {}, {"lexicon": 2, "id": NSID}, {**lexicon(), "id": "pub.leaflet.other"}, {**lexicon(), "defs": []},
-        {**lexicon(), "defs": {"main": {"type": "record"}}}, lexicon(permissions="all"), lexicon(permissions=[{}] * 201),
+        {**lexicon(), "defs": {"main": {"type": "record"}}}, lexicon(permissions="all"),
+        lexicon(permissions=[{}] * 201),
     ],
 )  # fmt: skip
 def test_another_document_is_refused(document):
