@@ -176,7 +176,7 @@ async def _answer(response: Response, accept_encoding: str, send: Send, *, head:
         for one in value if isinstance(value, list) else (value,):
             headers.append((name.lower().encode("latin-1"), one.encode("latin-1")))
     if isinstance(body, bytes):
-        if compressible(response.headers["Content-Type"], len(body)):
+        if "Content-Encoding" not in response.headers and compressible(response.headers["Content-Type"], len(body)):
             body = await _compressed(body, accept_encoding, headers)
         await send(
             {"type": "http.response.start", "status": response.status_code, "headers": headers + ON_EVERY_ANSWER}

@@ -55,6 +55,11 @@ class BodyStream:
         """True if `length` counts compressed bytes, not the ones given out."""
         return self._encoding not in ("", "identity")
 
+    def keep_encoded(self) -> Self:
+        """Gives the body out as it comes, compressed if it was, for whoever passes it on. Before the first read."""
+        self._encoding = ""
+        return self
+
     def __aiter__(self) -> Self:
         return self
 

@@ -21,6 +21,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.utils import ClientDisconnected
 
+from pds_lite.errors import PdsError
 from pds_lite.http.cors import ON_EVERY_ANSWER, Headers
 
 log = logging.getLogger("pds_lite.http")
@@ -131,6 +132,10 @@ class Exchange:
         except asyncio.CancelledError:
             self._transport.abort()
             raise
+        except PdsError as problem:
+            # Its answer was chosen before, so this broke off a streamed body: another server or a disk gave out.
+            log.warning("cut off the answer to %s %r: %s", self.scope["method"], self.scope["path"], problem.message)
+            await self._fail()
         except Exception:
             log.exception("fault while answering %s %r", self.scope["method"], self.scope["path"])
             await self._fail()

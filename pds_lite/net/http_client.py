@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-from pds_lite.errors import BadInput, UpstreamFailure
+from pds_lite.errors import BadInput, UpstreamFailure, UpstreamTimeout
 from pds_lite.net.http_connection import Connection, Ended
 from pds_lite.net.ssrf import Target, is_loopback, is_public, parse_url
 
@@ -36,6 +36,8 @@ MAX_AT_ONCE = 64
 CONNECT_S = 5.0
 """For one address; the next one is tried after it."""
 MAX_ADDRESSES = 4
+LONGEST_S = 1800.0
+"""For one exchange whose pieces each come in time, so that nobody can hold a connection for ever."""
 WEB_PORTS = frozenset({80, 443})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REPEATABLE = frozenset({"GET", "HEAD"})
@@ -59,7 +61,9 @@ class HttpResponse:
 class HttpStream:
     """An answer whose body is still coming. Iterate it to the end, or `aclose` it; use it in `async with`."""
 
-    def __init__(self, client: HttpClient, connection: Connection, url: str, max_bytes: int, deadline: float) -> None:
+    def __init__(
+        self, client: HttpClient, connection: Connection, url: str, max_bytes: int, deadline: float, idle: float | None
+    ) -> None:
         self.status: int = connection.status
         self.headers: Mapping[str, str] = connection.headers
         self.url = url
@@ -67,10 +71,16 @@ class HttpStream:
         self._connection: Connection | None = connection
         self._left = max_bytes
         self._deadline = deadline
+        self._idle = idle
         declared = self.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > max_bytes:
             self._release(reusable=False)
             raise UpstreamFailure(f"the answer is larger than {max_bytes} bytes")
+
+    @property
+    def ready(self) -> bool:
+        """True if the next step of the iteration will not wait."""
+        return self._connection is None or self._connection.ready
 
     def __aiter__(self) -> HttpStream:
         return self
@@ -80,12 +90,12 @@ class HttpStream:
             raise StopAsyncIteration
         try:
             if not self._connection.ready:
-                async with asyncio.timeout_at(self._deadline):
+                async with asyncio.timeout_at(self._wait_until()):
                     await self._connection.wait()
             chunk = self._connection.take()
         except TimeoutError:
             self._release(reusable=False)
-            raise UpstreamFailure("the answer took too long") from None
+            raise UpstreamTimeout("the answer took too long") from None
         except Ended as problem:
             self._release(reusable=False)
             raise UpstreamFailure(str(problem)) from None
@@ -114,6 +124,11 @@ class HttpStream:
 
     async def __aexit__(self, *_exception: object) -> None:
         await self.aclose()
+
+    def _wait_until(self) -> float:
+        if self._idle is None:
+            return self._deadline
+        return min(self._deadline, asyncio.get_running_loop().time() + self._idle)
 
     def _release(self, *, reusable: bool) -> None:
         connection, self._connection = self._connection, None
@@ -168,16 +183,23 @@ class HttpClient:
         max_bytes: int = 1 << 20,
         follow: int = 0,
         configured: bool = False,
+        idle: float | None = None,
     ) -> HttpStream:
-        """The answer's head; the body comes as the stream is read, all of it within `timeout` seconds from now."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        """The answer's head; the body comes as the stream is read, all of it within `timeout` seconds from now.
+
+        With `idle`, for bodies of any length: the head within `timeout` seconds once the request has been sent, each
+        piece of a body, either way, within `idle` seconds of the one before. Raises UpstreamTimeout.
+        """
+        begun = asyncio.get_running_loop().time()
+        deadline = begun + timeout
         sent_headers = dict(headers or {})
         while True:
             target = parse_url(url)
             connection = await self._exchange(
-                method, target, sent_headers, body, deadline=deadline, configured=configured
+                method, target, sent_headers, body, deadline=deadline, configured=configured, idle=idle
             )
-            answer = HttpStream(self, connection, url, max_bytes, deadline)
+            end = deadline if idle is None else begun + LONGEST_S
+            answer = HttpStream(self, connection, url, max_bytes, end, idle)
             location = answer.headers.get("location")
             if answer.status not in _REDIRECTS or not follow or method not in _REPEATABLE or location is None:
                 return answer
@@ -216,11 +238,21 @@ class HttpClient:
         self._idle.append(connection)
 
     async def _exchange(
-        self, method: str, target: Target, headers: Mapping[str, str], body: Body, *, deadline: float, configured: bool
+        self,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        body: Body,
+        *,
+        deadline: float,
+        configured: bool,
+        idle: float | None,
     ) -> Connection:
         """A connection that has received the head of the answer."""
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline) as limit:
+                if idle is not None and not isinstance(body, bytes):
+                    body = _in_time(body, limit, idle, deadline - asyncio.get_running_loop().time())
                 await self._places.acquire()
                 try:
                     return await self._send(method, target, headers, body, configured)
@@ -228,7 +260,7 @@ class HttpClient:
                     self._places.release()
                     raise
         except TimeoutError:
-            raise UpstreamFailure(f"{target.host} did not answer in time") from None
+            raise UpstreamTimeout(f"{target.host} did not answer in time") from None
         except Ended as problem:
             raise UpstreamFailure(f"{target.host}: {problem}") from None
 
@@ -307,6 +339,19 @@ class HttpClient:
             # In a thread: reading the system's certificates takes a small board a quarter of a second.
             self._tls = await asyncio.to_thread(_make_tls, self._ca_file)
         return self._tls
+
+
+async def _in_time(
+    body: AsyncIterator[bytes], limit: asyncio.Timeout, idle: float, wait: float
+) -> AsyncIterator[bytes]:
+    """`body`, each piece of which puts `limit` off by `idle` seconds, and its end by `wait`."""
+    now = asyncio.get_running_loop().time
+    last = now() + LONGEST_S
+    limit.reschedule(now() + idle)
+    async for piece in body:
+        limit.reschedule(min(last, now() + idle))
+        yield piece
+    limit.reschedule(now() + wait)
 
 
 def _make_tls(ca_file: str | None) -> ssl.SSLContext:

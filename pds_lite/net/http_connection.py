@@ -233,6 +233,7 @@ class Connection(asyncio.Protocol):
             self._keep_alive = self._keep_alive and status in _BODYLESS and self._method != "HEAD"
             self._done = True
         self._changed.set()
+        self._writable.set()  # whoever still sends a body is to see that the answer has come
 
     def on_body(self, body: bytes) -> None:
         if self._method == "HEAD":
