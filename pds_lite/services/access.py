@@ -83,8 +83,22 @@ class Principal:
         """Speaks for the account: a session of either kind."""
         return self.kind is Kind.OWNER or self.kind is Kind.APP
 
+    def allows_rpc(self, lxm: str, aud: str) -> bool:  # noqa: ARG002 - sessions may call any service
+        """May have `lxm` called in the account's name at a service, named as `did#service`."""
+        return self.privileged or not is_privileged(lxm)
+
 
 NOBODY = Principal(Kind.NOBODY)
+
+
+def is_privileged(nsid: str) -> bool:
+    """Methods that a plain app password may neither proxy nor get a token for: direct messages, moving away.
+
+    The domain part of an NSID reads the same in any case, so `Chat.Bsky` is no way around.
+    """
+    nsid = nsid.lower()
+    return nsid.startswith("chat.bsky.") or nsid == "com.atproto.server.createaccount"
+
 
 _NEEDS_NOTHING = frozenset({Access.OPTIONAL, Access.OPTIONAL_SERVICE})
 _TAKES_SESSION = frozenset({Access.OPTIONAL, Access.SESSION, Access.OWNER, Access.SESSION_OR_SERVICE})

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from pds_lite import ujson
 from pds_lite.atproto.syntax import is_did
 from pds_lite.errors import BadData, BadInput, UpstreamFailure
-from pds_lite.services.service_auth import PROTECTED, ServiceAuth, is_privileged
+from pds_lite.services.access import is_privileged
+from pds_lite.services.service_auth import PROTECTED, ServiceAuth
 
 if TYPE_CHECKING:
     from pds_lite.config import Config

@@ -8,13 +8,14 @@ claims, is atproto/service_auth. What must not be minted stands in the tables he
 from __future__ import annotations
 
 import secrets
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from pds_lite.atproto import service_auth
 from pds_lite.atproto.service_auth import ServiceToken
 from pds_lite.atproto.syntax import is_did, is_nsid
 from pds_lite.errors import BadInput, PdsError, Unauthorized
-from pds_lite.services.access import Kind, Principal
+from pds_lite.services.access import Kind, Principal, is_privileged
 
 if TYPE_CHECKING:
     from pds_lite.clock import Clock
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
 DEFAULT_TTL_S = 60
 MAX_TTL_S = 3600
 MAX_TTL_WITHOUT_METHOD_S = 60
+REUSE_S = 30
+"""A token is used again while this much of its life is left, so that it never expires on its way."""
+MAX_REMEMBERED = 256
 
 PROTECTED = frozenset(
     {
+        "com.atproto.admin.sendEmail",
         "com.atproto.identity.requestPlcOperationSignature",
         "com.atproto.identity.signPlcOperation",
         "com.atproto.identity.updateHandle",
@@ -48,11 +53,12 @@ PROTECTED = frozenset(
     }
 )
 """Account management: no service may hold a token for it."""
+_PROTECTED_LOWER = frozenset(nsid.lower() for nsid in PROTECTED)
 
 
-def is_privileged(nsid: str) -> bool:
-    """Methods that a plain app password may neither proxy nor get a token for: direct messages, moving away."""
-    return nsid.startswith("chat.bsky.") or nsid == "com.atproto.server.createAccount"
+def is_protected(nsid: str) -> bool:
+    """True for account management, however its NSID is written."""
+    return nsid.lower() in _PROTECTED_LOWER
 
 
 class ServiceAuth:
@@ -64,6 +70,7 @@ class ServiceAuth:
         self._keys = keys
         self._identity = identity
         self._accounts = accounts
+        self._remembered: OrderedDict[tuple[str, str, str], tuple[int, str]] = OrderedDict()
 
     def mint_for_client(self, principal: Principal, aud: str, lxm: str | None, exp: int | None) -> str:
         """getServiceAuth: a token in the account's name, within what its session may do.
@@ -74,7 +81,7 @@ class ServiceAuth:
             raise BadInput("aud must be a DID or did#service reference")
         if lxm is not None and not is_nsid(lxm):
             raise BadInput("lxm must be an NSID")
-        if lxm in PROTECTED:
+        if lxm is not None and is_protected(lxm):
             raise BadInput(f"cannot request a service auth token for the following protected method: {lxm}")
         if lxm is not None and is_privileged(lxm) and not principal.privileged:
             raise BadInput(f"insufficient access to request a service auth token for the following method: {lxm}")
@@ -86,6 +93,20 @@ class ServiceAuth:
         did = self._accounts.require().did
         jti = secrets.token_hex(16)
         return service_auth.mint(self._keys.signing, did, aud, lxm, now, exp or now + DEFAULT_TTL_S, jti)
+
+    def token_for_read(self, aud: str, lxm: str) -> str:
+        """Like `mint`, for a query: a token not half-way through its life is used again. Signing is the dearest part
+        of passing a call on. A procedure gets a token of its own, since its service may take each token only once.
+        """
+        key = (self._accounts.require().did, aud, lxm)
+        now = self._clock.now()
+        expires, token = self._remembered.get(key, (0, ""))
+        if not REUSE_S < expires - now <= DEFAULT_TTL_S:
+            expires, token = now + DEFAULT_TTL_S, self.mint(aud, lxm)
+            self._remembered[key] = (expires, token)
+            if len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return token
 
     async def accept(self, token: str, nsid: str, *, only_own_account: bool = False) -> Principal:
         """The issuer of a token made for this server and for `nsid`. Raises Unauthorized.
