@@ -197,7 +197,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         blobs=blobs,
         repo=repo,
         reader=RepoReader(store, repo.snapshots, clock, limits.exports),
-        importer=RepoImport(store, repo, identity, clock, config.data_dir),
+        importer=RepoImport(store, repo, identity, clock, config.data_dir, config.import_limit),
         crawlers=Crawlers(
             http,
             clock,

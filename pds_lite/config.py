@@ -174,6 +174,8 @@ class Config:
     smtp_url: str | None = _setting(_mail_url, None)
     smtp_from: str | None = _setting(_optional_text, None)
     blob_limit: int = _setting(_number(1, 1 << 40), 300 * _MIB)
+    import_limit: int = _setting(_number(_MIB, 1 << 40), 4096 * _MIB)
+    """Bytes of one CAR that importRepo takes: ten times the largest repositories known."""
     firehose_window_s: float = _setting(_number(0, 365 * _DAY, float), 3.0 * _DAY)
     """How long events can be read again."""
     firehose_bytes: int = _setting(_number(_MIB, 1 << 40), 256 * _MIB)

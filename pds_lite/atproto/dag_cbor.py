@@ -12,6 +12,7 @@ bytes pass; so what comes from outside is accepted only if encoding it again giv
 This module knows CIDs and bytes, not JSON, records or blobs.
 """
 
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 import cbor2
@@ -67,6 +68,20 @@ def decode_own(data: bytes) -> Any:
     return _load(data)
 
 
+def decode_lenient(data: bytes) -> Any:
+    """The value behind the bytes of a record that somebody else wrote long ago, canonical or not.
+
+    A signed record is what it is: refusing one for a float, an odd order of keys or a head that is not minimal would
+    keep a person from moving. What must hold is that it can be read safely and shown as JSON: bounded depth and size,
+    text keys, and no values beyond the data model but finite floats and 64-bit integers. Raises BadData.
+    """
+    if len(data) > _SMALL:
+        _end_of_item(data, 0)
+    value = _load(data)
+    _check_readable(value)
+    return value
+
+
 def decode_prefix(data: bytes, offset: int = 0) -> tuple[Value, int]:
     """(value, offset behind it) of the object that begins at `offset`, strict as `decode`; more may follow.
 
@@ -96,6 +111,23 @@ def _load(data: bytes) -> Any:
         )
     except cbor2.CBORDecodeError as problem:
         raise BadData(f"not DAG-CBOR: {problem.__cause__ or problem}") from None
+
+
+def _check_readable(value: Any) -> None:
+    """Raises BadData for what JSON could not show. The decoder has bounded the depth."""
+    kind = type(value)
+    if kind in _PLAIN or kind is Cid:
+        return
+    if kind is dict:
+        for key, entry in value.items():
+            if type(key) is not str:
+                raise BadData("not DAG-CBOR: a map key that is not a text")
+            _check_readable(entry)
+    elif kind is list:
+        for entry in value:
+            _check_readable(entry)
+    elif not (kind is int and _MIN_INT <= value <= _MAX_INT) and not (kind is float and isfinite(value)):
+        raise BadData(f"not DAG-CBOR: {kind.__name__} outside the data model")
 
 
 def _decode_link(content: Any, _immutable: bool) -> Cid:

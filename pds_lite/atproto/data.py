@@ -11,6 +11,7 @@ This module knows nothing of lexicons: which fields a record may have is not ask
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -90,6 +91,18 @@ def find_blob_refs(value: Value) -> list[BlobRef]:
         and type(mime_type := entry["mimeType"]) is str
         and type(size := entry.get("size")) is int
     ]
+
+
+def blob_cids(value: Value) -> set[Cid]:
+    """The blobs that a stored record names, in either form: old records hold {"cid", "mimeType"}, and their pictures
+    must be kept and move along like any other.
+    """
+    found = {blob.cid for blob in find_blob_refs(value)}
+    for entry in _media_maps(value):
+        if len(entry) == 2 and type(text := entry.get("cid")) is str and type(entry["mimeType"]) is str:
+            with suppress(BadSyntax):
+                found.add(Cid.parse(text))
+    return found
 
 
 def has_legacy_blob(value: Value) -> bool:

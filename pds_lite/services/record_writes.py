@@ -125,8 +125,3 @@ def subject_key(collection: str, record: Any) -> bytes | None:
     elif not isinstance(subject, str) or not is_did(subject):
         return None
     return hashlib.sha256(f"{collection} {subject}".encode()).digest()[:16]
-
-
-def blob_cids(record: Any) -> set[Cid]:
-    """The blobs that a record names."""
-    return {blob.cid for blob in data.find_blob_refs(record)}

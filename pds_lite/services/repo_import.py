@@ -6,7 +6,9 @@ live one, with head, references and #sync. Until then nothing has changed, whate
 
 Rules that hold here (decisions: Storage; protocol digest 3)
 - The commit must be of this account's DID, signed by this box's key or by the key the DID document names now, and not
-  more than five minutes ahead. While the account is active an older repository than the present one is refused.
+  more than five minutes ahead. While the account is active an older repository than the present one is refused. Until
+  it is activated, a key that the document named once will do: an import may be repeated after the identity was moved.
+- A record is kept as it was signed, byte for byte, canonical or not, if it can be read at all.
 - A CAR that holds only what changed (getRepo with `since`) may be imported over the repository it builds on: subtrees
   and records that did not come are taken from there. So importing again costs only what is new.
 - Records that are the same keep the rev that wrote them. Writes meanwhile are refused by name.
@@ -16,25 +18,28 @@ Rules that hold here (decisions: Storage; protocol digest 3)
 from __future__ import annotations
 
 import asyncio
+import shutil
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pds_lite.atproto import dag_cbor
-from pds_lite.atproto.car import CarReader
+from pds_lite.atproto import dag_cbor, plc
+from pds_lite.atproto.car import MAX_TOTAL, CarReader
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.commit import Commit, decode_commit, verify_commit
+from pds_lite.atproto.data import blob_cids
 from pds_lite.atproto.mst.node import Node, Stub, Tree, decode_node
 from pds_lite.atproto.mst.tree import build_sparse, walk
 from pds_lite.atproto.repo import Head
-from pds_lite.atproto.syntax import is_nsid, is_record_key
+from pds_lite.atproto.syntax import is_nsid, is_plc_did, is_record_key
 from pds_lite.atproto.tid import Tid, tid_microseconds
-from pds_lite.errors import BadCar, BadCommit, BadData, BadRecord, BadTree, NotFound, StoreFull
+from pds_lite.errors import BadCar, BadCommit, BadData, BadKey, BadRecord, BadTree, NotFound, StoreFull, TooLarge
 from pds_lite.services.import_spool import ImportSpool
-from pds_lite.services.record_writes import UNIQUE_BY_SUBJECT, blob_cids, subject_key
+from pds_lite.services.record_writes import UNIQUE_BY_SUBJECT, subject_key
 from pds_lite.storage import account_store, backlink_store, blob_references, repo_store
+from pds_lite.storage.blob_store import KEEP_FREE_BYTES
 
 if TYPE_CHECKING:
     from pds_lite.clock import Clock
@@ -47,12 +52,18 @@ MAX_BLOCKS = 3_000_000
 BATCH_RECORDS = 500
 BATCH_BYTES = 512 << 10
 DROP_BUDGET = 2000
+CHECK_ROOM_EVERY = 8 << 20
+"""Bytes of an upload between two looks at the disk."""
 
 
 class RepoImport:
     """Imports, one at a time. `folder` takes the spool file."""
 
-    def __init__(self, store: Store, repo: RepoWriter, identity: Identity, clock: Clock, folder: Path) -> None:
+    def __init__(
+        self, store: Store, repo: RepoWriter, identity: Identity, clock: Clock, folder: Path, limit: int = MAX_TOTAL
+    ) -> None:
+        """`limit`: bytes of a CAR."""
+        self._limit = limit
         self._store = store
         self._repo = repo
         self._identity = identity
@@ -60,16 +71,17 @@ class RepoImport:
         self._folder = folder
         self._dropping: asyncio.Task[None] | None = None
 
-    async def run(self, chunks: AsyncIterator[bytes]) -> None:
-        """Imports the CAR that `chunks` bring.
+    async def run(self, chunks: AsyncIterator[bytes], length: int | None = None) -> None:
+        """Imports the CAR that `chunks` bring, of `length` bytes if that was announced.
 
-        Raises BadCar, BadCommit, BadTree or BadRecord for what is wrong with it, Unavailable (ImportInProgress) beside
-        another import, StoreFull; nothing has changed then.
+        Raises BadCar, BadCommit, BadTree or BadRecord for what is wrong with it, TooLarge, Unavailable
+        (ImportInProgress) beside another import, StoreFull; nothing has changed then.
         """
         self._repo.begin_import()
         try:
             spool = ImportSpool(self._folder)
             try:
+                self._check_size(length or 0, to_come=length or 0)
                 root = await self._receive(chunks, spool)
                 await self._install(root, spool)
             finally:
@@ -78,11 +90,11 @@ class RepoImport:
             raise StoreFull(f"The upload could not be kept: {problem.strerror}") from problem
         finally:
             self._repo.end_import()
-            self._dropping = asyncio.create_task(self._drop_idle())
+            self._dropping = asyncio.create_task(self.drop_idle())
 
     def start(self) -> None:
         """Begins to drop what an import that a power cut ended left behind."""
-        self._dropping = asyncio.create_task(self._drop_idle())
+        self._dropping = asyncio.create_task(self.drop_idle())
 
     async def stop(self) -> None:
         """Leaves what is still to be dropped for the next start."""
@@ -92,13 +104,33 @@ class RepoImport:
 
     async def _receive(self, chunks: AsyncIterator[bytes], spool: ImportSpool) -> Cid:
         """Spools the upload; the CAR's root. Every block is compared with its CID on the way."""
-        reader = CarReader(max_blocks=MAX_BLOCKS)
+        reader = CarReader(max_blocks=MAX_BLOCKS, max_total=self._limit)
+        received = checked = 0
         async for chunk in chunks:
+            received += len(chunk)
+            if received - checked >= CHECK_ROOM_EVERY or received > self._limit:
+                self._check_size(received, to_come=0)
+                checked = received
             for cid, block in reader.feed(chunk):
                 spool.add(cid, block)
         root = reader.finish()
         spool.seal()
         return root
+
+    def _check_size(self, size: int, *, to_come: int) -> None:
+        """Raises TooLarge or StoreFull for a CAR of `size` bytes, `to_come` of which are not on the disk yet.
+
+        Beside the spool file the records need room in the store, those that were there before until the end.
+        """
+        if size > self._limit:
+            raise TooLarge(f"The CAR is larger than the {self._limit} bytes that this server takes")
+        free = shutil.disk_usage(self._folder).free
+        needed = to_come + size * 3 // 2 + KEEP_FREE_BYTES
+        if free < needed:
+            raise StoreFull(
+                f"An import of {size >> 20} MB needs {needed >> 20} MB of free disk, there are {free >> 20} MB",
+                hint="Make room on the disk.",
+            )
 
     async def _install(self, root: Cid, spool: ImportSpool) -> None:
         block = spool.get(root)
@@ -108,7 +140,7 @@ class RepoImport:
         await self._check_commit(commit)
         if self._dropping is not None:
             await self._dropping
-        await self._drop_idle()
+        await self.drop_idle()
         staging = _Staging(self._store, self._repo.head, spool, commit)
         tree = await asyncio.to_thread(staging.run)
         head = Head(commit.did, commit.rev, root, block, commit.data, tree)
@@ -127,15 +159,22 @@ class RepoImport:
             raise BadCommit(f"The repository is older ({commit.rev}) than the present one ({head.rev})")
         if tid_microseconds(Tid(commit.rev)) > self._clock.now_us() + MAX_AHEAD_US:
             raise BadCommit(f"The rev {commit.rev} lies in the future")
-        try:
-            verify_commit(commit, self._repo.did_key)
-        except BadCommit:
-            document = await self._identity.did_doc(account.did, refresh=True)
-            if document.signing_key is None:
-                raise BadCommit("The DID document names no signing key") from None
-            verify_commit(commit, document.signing_key)
+        if not await self._is_signed(commit, is_moving=account.status != "active"):
+            raise BadCommit("The commit is signed neither by this server's key nor by one of the DID document")
 
-    async def _drop_idle(self) -> None:
+    async def _is_signed(self, commit: Commit, *, is_moving: bool) -> bool:
+        if _verifies(commit, self._repo.did_key):
+            return True
+        document = await self._identity.did_doc(commit.did, refresh=True)
+        if document.signing_key is not None and _verifies(commit, document.signing_key):
+            return True
+        if not is_moving or not is_plc_did(commit.did):
+            return False
+        log = plc.audit(commit.did, await self._identity.plc.audit_log(commit.did))
+        methods = [plc.normalized(op)["verificationMethods"] for op in log.operations if op["type"] != "plc_tombstone"]
+        return any(_verifies(commit, key) for key in {names["atproto"] for names in methods if "atproto" in names})
+
+    async def drop_idle(self) -> None:
         """Empties the idle generation in steps short enough for writes to go between them."""
         left = True
         while left:
@@ -225,7 +264,7 @@ class _Staging:
         self._revs.append(rev)
         self._bytes += len(block)
         try:
-            value = dag_cbor.decode(block)
+            value = dag_cbor.decode_lenient(block)
         except BadData as problem:
             raise BadRecord(f"The record {path.decode('ascii')} is {problem.message}") from None
         if not isinstance(value, dict):
@@ -262,6 +301,14 @@ class _Staging:
                 start = end
         for subject, rkey in self._subjects:
             backlink_store.add(txn, subject, rkey, self._generation)
+
+
+def _verifies(commit: Commit, did_key: str) -> bool:
+    try:
+        verify_commit(commit, did_key)
+    except (BadCommit, BadKey):
+        return False
+    return True
 
 
 def _place(node: Node, low: bytes | None) -> int:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from pds_lite.atproto import dag_cbor
 from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.data import blob_cids
 from pds_lite.atproto.repo import Write
 from pds_lite.errors import BadInput, InvalidSwap, NotFound
-from pds_lite.services.record_writes import UNIQUE_BY_SUBJECT, PreparedWrite, Swap, blob_cids, subject_key
+from pds_lite.services.record_writes import UNIQUE_BY_SUBJECT, PreparedWrite, Swap, subject_key
 from pds_lite.storage import backlink_store, blob_store, repo_store
 
 if TYPE_CHECKING:
@@ -130,8 +131,8 @@ class WritePlan:
 
 
 _NO_BLOBS: frozenset[Cid] = frozenset()
-_BLOB_TYPE = b"\x64blob"
-"""How "blob" stands in CBOR: without it a record cannot name a blob and need not be decoded."""
+_BLOB_WORD = b"mimeType"
+"""In every blob reference, of the old form too: without it a record names no blob and need not be decoded."""
 
 
 def _references(record: Record | None, collection: str) -> tuple[frozenset[Cid], bytes | None]:
@@ -139,7 +140,7 @@ def _references(record: Record | None, collection: str) -> tuple[frozenset[Cid],
     if record is None:
         return _NO_BLOBS, None
     unique = collection in UNIQUE_BY_SUBJECT
-    if not unique and _BLOB_TYPE not in record.block:
+    if not unique and _BLOB_WORD not in record.block:
         return _NO_BLOBS, None
     value = dag_cbor.decode_own(record.block)
     return frozenset(blob_cids(value)), subject_key(collection, value) if unique else None

@@ -14,7 +14,7 @@ from pds_lite.atproto import dag_cbor, firehose
 from pds_lite.atproto.car import read_car
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.commit import decode_commit, verify_commit
-from pds_lite.atproto.data import find_blob_refs
+from pds_lite.atproto.data import blob_cids
 from pds_lite.atproto.mst.tree import Entry, build_sparse
 from pds_lite.errors import BadInput, PdsError
 from pds_lite.storage import account_store, blob_store, event_log, migrations, repo_store, session_store, sparse_tree
@@ -35,8 +35,8 @@ from pds_lite.storage.keys import (
 if TYPE_CHECKING:
     from pds_lite.storage.store import Store, Txn
 
-_BLOB_WORD = b"\x64blob"
-"""How a record that names a blob must hold "blob" in CBOR; others need not be decoded."""
+_BLOB_WORD = b"mimeType"
+"""In every record that names a blob, in the new form or the old; others need not be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _blobs_of(block: bytes, path: bytes, problems: list[Problem]) -> set[Cid]:
     except BadInput as problem:
         problems.append(Problem("record_unreadable", f"record {path!r}: {problem.message}"))
         return set()
-    return {blob.cid for blob in find_blob_refs(value)}
+    return blob_cids(value)
 
 
 def _stale_references(txn: "Txn") -> Iterator[Problem]:

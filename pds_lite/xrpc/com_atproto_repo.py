@@ -11,7 +11,7 @@ from typing import Any
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.errors import AccountInactive, BadInput, NotFound
-from pds_lite.services.access import Access
+from pds_lite.services.access import ANY_SCOPE, HANDLER_ASKS, Access
 from pds_lite.services.bundle import Services
 from pds_lite.services.record_writes import Action, RecordWrite, Swap
 from pds_lite.services.repo_writer import RecordResult, WriteResult
@@ -24,10 +24,18 @@ _NS = "com.atproto.repo."
 _JSON = "application/json"
 _POINTS = {"create": 3, "update": 2, "put": 2, "delete": 1, "discard": 1}
 """What a write costs of the hourly and daily allowance (protocol digest 13)."""
+_NEEDED_ACTIONS = {
+    "create": ("create",),
+    "update": ("update",),
+    "put": ("create", "update"),
+    "delete": ("delete",),
+    "discard": ("delete",),
+}
+"""What an OAuth session must be allowed: a put is judged before anybody looks whether the record exists."""
 _MIME_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 
 
-@procedure(_NS + "createRecord", access=Access.SESSION)
+@procedure(_NS + "createRecord", access=Access.SESSION, oauth=HANDLER_ASKS)
 async def create_record(services: Services, call: Call) -> dict[str, Any]:
     """A new record; a second like, repost, follow or block of a subject takes the place of the first."""
     given = call.input
@@ -42,7 +50,7 @@ async def create_record(services: Services, call: Call) -> dict[str, Any]:
     return _one_answer(await _apply(services, call, [write]))
 
 
-@procedure(_NS + "putRecord", access=Access.SESSION)
+@procedure(_NS + "putRecord", access=Access.SESSION, oauth=HANDLER_ASKS)
 async def put_record(services: Services, call: Call) -> dict[str, Any]:
     """Creates or updates; no commit if nothing changes."""
     given = call.input
@@ -52,7 +60,7 @@ async def put_record(services: Services, call: Call) -> dict[str, Any]:
     return _one_answer(await _apply(services, call, [write]))
 
 
-@procedure(_NS + "deleteRecord", access=Access.SESSION)
+@procedure(_NS + "deleteRecord", access=Access.SESSION, oauth=HANDLER_ASKS)
 async def delete_record(services: Services, call: Call) -> dict[str, Any]:
     """Deletes; deleting nothing succeeds without a commit."""
     given = call.input
@@ -60,7 +68,7 @@ async def delete_record(services: Services, call: Call) -> dict[str, Any]:
     return _commit_answer(await _apply(services, call, [write]))
 
 
-@procedure(_NS + "applyWrites", access=Access.SESSION)
+@procedure(_NS + "applyWrites", access=Access.SESSION, oauth=HANDLER_ASKS)
 async def apply_writes(services: Services, call: Call) -> dict[str, Any]:
     """Up to 200 writes in one commit, or none of them."""
     given = call.input
@@ -86,6 +94,9 @@ def _batched_answer(result: RecordResult) -> dict[str, Any]:
 
 async def _apply(services: Services, call: Call, writes: list[RecordWrite]) -> WriteResult:
     account = _own_repo(services, call.input["repo"])
+    for write in writes:
+        for action in _NEEDED_ACTIONS[write.action]:
+            call.principal.require_repo(write.collection, action)
     services.limits.spend_writes(account.did, sum(_POINTS[write.action] for write in writes))
     swap = call.input.get("swapCommit")
     result = await services.repo.apply_writes(writes, Cid.parse(swap) if swap is not None else None)
@@ -170,7 +181,7 @@ async def describe_repo(services: Services, call: Call) -> dict[str, Any]:
     }
 
 
-@procedure(_NS + "uploadBlob", access=Access.SESSION_OR_SERVICE)
+@procedure(_NS + "uploadBlob", access=Access.SESSION_OR_SERVICE, oauth=HANDLER_ASKS)
 async def upload_blob(services: Services, call: Call) -> dict[str, Any]:
     """A streamed upload; allowed while the account is deactivated, since it is moving in then."""
     services.account.require()
@@ -180,21 +191,23 @@ async def upload_blob(services: Services, call: Call) -> dict[str, Any]:
     declared = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not _MIME_TYPE.fullmatch(declared):
         declared = "application/octet-stream"
+    call.principal.require_blob(declared)
     body.limit = min(body.limit, services.config.blob_limit)
     length = None if body.encoded else body.length
     return {"blob": await services.blobs.upload(body, declared, length)}
 
 
-@procedure(_NS + "importRepo", access=Access.OWNER)
+@procedure(_NS + "importRepo", access=Access.OWNER, oauth="account:repo?action=manage")
 async def import_repo(services: Services, call: Call) -> None:
     """A whole repository as a CAR, or what changed in one."""
     services.account.require()
     if call.body is None or not call.body.present:
         raise BadInput("Request must have a body")
-    await services.importer.run(call.body)
+    body = call.body
+    await services.importer.run(body, None if body.encoded else body.length)
 
 
-@query(_NS + "listMissingBlobs", access=Access.SESSION)
+@query(_NS + "listMissingBlobs", access=Access.SESSION, oauth=ANY_SCOPE)
 async def list_missing_blobs(services: Services, call: Call) -> dict[str, Any]:
     """Blobs that records name and that are not here, each with one such record."""
     account = services.account.require()

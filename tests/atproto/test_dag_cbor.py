@@ -365,3 +365,35 @@ def test_decoding_needs_little_python_stack() -> None:
 
     used = len(__import__("inspect").stack(0))
     assert under(sys.getrecursionlimit() - used - 250)
+
+
+@pytest.mark.parametrize(
+    ("block", "value"),
+    [
+        (cbor2.dumps({"b": 1, "a": 1.5}), {"b": 1, "a": 1.5}),
+        (b"\xa1\x61a\x18\x01", {"a": 1}),
+        (dag_cbor.encode({"a": [None, True, -1, b"x", LINK]}), {"a": [None, True, -1, b"x", LINK]}),
+    ],
+)
+def test_the_lenient_decoder_reads_what_was_signed_long_ago(block: bytes, value: Any) -> None:
+    assert dag_cbor.decode_lenient(block) == value
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        cbor2.dumps({"a": float("inf")}),
+        cbor2.dumps({1: 2}),
+        cbor2.dumps({"a": 1 << 63}),
+        cbor2.dumps({"a": cbor2.undefined}),
+        b"\xa2\x61a\x01\x61a\x02",
+        b"\xbf\xff",
+        b"\xa1\x61a\xc1\x00",
+        b"\x81" * 140 + b"\x00",
+        b"\x82\x00",
+        b"",
+    ],
+)
+def test_the_lenient_decoder_refuses_what_cannot_be_shown(block: bytes) -> None:
+    with pytest.raises(BadData):
+        dag_cbor.decode_lenient(block)

@@ -21,6 +21,7 @@ from pds_lite.atproto.data import (
     MAX_JSON_INT,
     MAX_KEY,
     BlobRef,
+    blob_cids,
     find_blob_refs,
     from_json,
     has_legacy_blob,
@@ -354,3 +355,15 @@ def test_legacy_blobs_are_known_by_a_cid_that_parses(wrap: Any) -> None:
         {**BLOB, "ref": RAW},
     ):
         assert not has_legacy_blob(wrap(other))
+
+
+def test_blob_cids_are_those_of_both_forms_once_each() -> None:
+    new, old = Cid.of_raw(b"new"), Cid.of_raw(b"old")
+    value: Any = {
+        "a": [{"$type": "blob", "ref": new, "mimeType": "image/png", "size": 3}] * 2,
+        "b": {"cid": str(old), "mimeType": "image/png"},
+        "c": {"cid": "no cid", "mimeType": "image/png"},
+        "d": {"cid": str(Cid.of_raw(b"more")), "mimeType": "image/png", "more": 1},
+        "ratio": 1.5,
+    }
+    assert blob_cids(value) == {new, old}

@@ -1,17 +1,20 @@
 """An import makes the uploaded repository the live one, or changes nothing and says what is wrong."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cbor2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pds_lite.atproto import firehose
+from pds_lite.atproto import firehose, plc
 from pds_lite.atproto.car import read_car, write_car
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.commit import sign_commit
@@ -21,14 +24,16 @@ from pds_lite.atproto.mst.node import encode_node
 from pds_lite.atproto.mst.tree import build, seal
 from pds_lite.atproto.tid import make_tid
 from pds_lite.clock import Clock
-from pds_lite.errors import BadCar, BadCommit, BadInput, BadRecord, BadTree
+from pds_lite.errors import BadCar, BadCommit, BadInput, BadRecord, BadTree, StoreFull, TooLarge
 from pds_lite.services.record_writes import RecordWrite
 from pds_lite.services.repo_import import RepoImport
-from pds_lite.storage import blob_store, event_log, repo_store
+from pds_lite.services.repo_verify import verify_car
+from pds_lite.storage import account_store, blob_store, event_log, repo_store
 
-from .conftest import DID, KEY, THING, Repo, open_repo
+from .conftest import DID, KEY, THING, Repo, account, open_repo
 
 OTHER_KEY = K256Key.from_bytes(b"\x22" * 32)
+NOT_A_NUMBER = cbor2.dumps({"a": float("nan")})
 FOLLOW = "app.bsky.graph.follow"
 
 
@@ -36,12 +41,18 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(coroutine)
 
 
-def importer(repo: Repo, folder: Path, signing_key: str | None = None) -> RepoImport:
+def importer(
+    repo: Repo, folder: Path, signing_key: str | None = None, log: list[Any] | None = None, limit: int = 1 << 30
+) -> RepoImport:
     async def did_doc(_did: str, refresh: bool = False) -> Any:
         return SimpleNamespace(signing_key=signing_key)
 
-    identity: Any = SimpleNamespace(did_doc=did_doc)
-    return RepoImport(repo.store, repo.writer, identity, Clock(), folder / "import")
+    async def audit_log(_did: str) -> list[Any]:
+        assert log is not None, "the directory was asked for its log"
+        return log
+
+    identity: Any = SimpleNamespace(did_doc=did_doc, plc=SimpleNamespace(audit_log=audit_log))
+    return RepoImport(repo.store, repo.writer, identity, Clock(), folder / "import", limit)
 
 
 def later(seconds: int) -> str:
@@ -72,8 +83,8 @@ def records(repo: Repo) -> dict[bytes, bytes]:
 def make_car(
     values: dict[str, Any], *, did: str = DID, key: K256Key = KEY, rev: str | None = None, shuffle: int | None = None
 ) -> bytes:
-    """A repository made by hand, its blocks in any order."""
-    blocks = {path.encode(): encode(value) for path, value in values.items()}
+    """A repository made by hand, its blocks in any order. A value that is bytes is a block of its own making."""
+    blocks = {path.encode(): value if type(value) is bytes else encode(value) for path, value in values.items()}
     root = build(sorted((path, Cid.of_cbor(block)) for path, block in blocks.items()))
     nodes = seal(root, "") or [(root.cid, encode_node((), (), (None,)))]
     commit = sign_commit(did, rev or later(10), root.cid, key.sign)
@@ -176,7 +187,7 @@ def _bad_cars() -> dict[str, tuple[type[BadInput], bytes]]:
     low_key, high_key = b"com.example.thing/a", b"com.example.thing/b"
     wrong_order = encode_node((high_key, low_key), (Cid.of_cbor(record),) * 2, (None, None, None))
     mined = sign_commit(DID, later(10), Cid.of_cbor(wrong_order), KEY.sign)
-    not_cbor = b"\x1b\x00\x00\x00\x00\x00\x00\x00\x01"
+    not_cbor = b"\xbf\xff"
     odd = build([(low_key, Cid.of_cbor(not_cbor))])
     odd_nodes = seal(odd, "")
     odd_commit = sign_commit(DID, later(10), odd.cid, KEY.sign)
@@ -205,6 +216,10 @@ def _bad_cars() -> dict[str, tuple[type[BadInput], bytes]]:
             b"".join(write_car(odd_commit[0], [odd_commit, *odd_nodes, (Cid.of_cbor(not_cbor), not_cbor)])),
         ),
         "collection that is no NSID": (BadTree, make_car({"nodots/a": {"a": 1}})),
+        "record with a key that is no text": (BadRecord, make_car({f"{THING}/a": b"\xa1\x01\x01"})),
+        "record with a number that JSON does not know": (BadRecord, make_car({f"{THING}/a": NOT_A_NUMBER})),
+        "record with a foreign tag": (BadRecord, make_car({f"{THING}/a": b"\xa1\x61a\xc1\x01"})),
+        "record nested too deeply": (BadRecord, make_car({f"{THING}/a": b"\xa1\x61a" + b"\x81" * 200 + b"\x01"})),
         "record that is no object": (BadRecord, make_car({f"{THING}/a": [1]})),
     }
 
@@ -235,6 +250,115 @@ def test_a_key_that_the_did_document_names_is_good_enough(tmp_path: Path) -> Non
                 repo, tmp_path, make_car(many(5), key=OTHER_KEY, rev=make_tid(1, 1)), signing_key=OTHER_KEY.did_key
             )
             assert len(records(repo)) == 5
+
+    run(story())
+
+
+ODD_RECORDS = {
+    "a float": cbor2.dumps({"$type": THING, "ratio": 1.5}),
+    "keys out of order": cbor2.dumps({"zz": 1, "a": 2, "$type": THING}),
+    "a head that is not minimal": b"\xa1\x61a\x1b\x00\x00\x00\x00\x00\x00\x00\x01",
+    "more behind it": cbor2.dumps({"a": 1}) + b"\x00",
+    "a link of another kind": encode({"a": Cid.decode(b"\x01\x51\x12\x20" + bytes(32))}),
+}
+
+
+@pytest.mark.parametrize("name", list(ODD_RECORDS))
+def test_a_record_that_is_not_canonical_stays_as_it_was_signed(tmp_path: Path, name: str) -> None:
+    block = ODD_RECORDS[name]
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            car = make_car({f"{THING}/odd": block, f"{THING}/plain": {"a": 1}})
+            await load(repo, tmp_path, car)
+            assert records(repo)[f"{THING}/odd".encode()] == block
+            _root, blocks = read_car(await repo.car())
+            assert blocks[Cid.of_cbor(block)] == block
+            shown = json.loads(repo.reader.get_record(DID, THING, "odd", None))
+            assert shown["cid"] == str(Cid.of_cbor(block))
+            if name == "a float":
+                assert shown["value"]["ratio"] == 1.5
+            assert (await verify_car(pieces(await repo.car()), DID, KEY.did_key)).records == 2
+            await repo.put({"b": 1}, "odd")
+            await repo.delete("odd")
+
+    run(story())
+
+
+def test_pictures_of_the_old_form_move_along(tmp_path: Path) -> None:
+    """Old records hold {"cid", "mimeType"}; the blob goes with the last record that names it in either form."""
+    cid = Cid.of_raw(b"picture")
+    old = {"$type": THING, "image": {"cid": str(cid), "mimeType": "image/jpeg"}}
+    new = {"$type": THING, "image": {"$type": "blob", "ref": cid, "mimeType": "image/jpeg", "size": 7}}
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            await load(repo, tmp_path, make_car({f"{THING}/old": old, f"{THING}/new": new}))
+            with repo.store.read() as txn:
+                assert blob_store.blob_counts(txn) == (1, 0)
+
+            async def upload() -> AsyncIterator[bytes]:
+                yield b"picture"
+
+            await repo.blobs.upload(upload(), "image/jpeg", 7)
+            await repo.delete("new")
+            with repo.store.read() as txn:
+                assert blob_store.blob_counts(txn) == (1, 1)
+                assert blob_store.list_blobs(txn, None, None, 10) == ([cid], None)
+            await repo.delete("old")
+            with repo.store.read() as txn:
+                assert blob_store.blob_counts(txn) == (0, 0)
+
+    run(story())
+
+
+def test_a_car_over_the_limit_is_refused_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    car = make_car(many(200))
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            service = importer(repo, tmp_path, limit=len(car) - 1)
+            with pytest.raises(TooLarge):
+                await service.run(pieces(car), len(car))
+            with pytest.raises(TooLarge):
+                await service.run(pieces(car))
+            with pytest.raises(StoreFull, match="free disk"):
+                await importer(repo, tmp_path, limit=1 << 60).run(pieces(car), 1 << 59)
+            await service.stop()
+            assert records(repo) == {}
+            await load(repo, tmp_path, car, limit=len(car))
+            assert len(records(repo)) == 200
+
+    run(story())
+
+
+@pytest.mark.parametrize("status", ["active", "deactivated"])
+def test_until_activation_a_key_that_the_document_named_once_is_good_enough(tmp_path: Path, status: str) -> None:
+    """A move whose identity step is done may still have to repeat its import: the old host signed that repository."""
+    genesis = plc.sign_op(
+        plc.genesis([OTHER_KEY.did_key], OTHER_KEY.did_key, "alice.test", "https://old.test"), OTHER_KEY
+    )
+    did = plc.did_of(genesis)
+    moved = plc.sign_op(plc.update(genesis, {"verificationMethods": {"atproto": KEY.did_key}}), OTHER_KEY)
+    log = [
+        {"did": did, "operation": op, "cid": str(plc.op_cid(op)), "nullified": False, "createdAt": at}
+        for op, at in ((genesis, "2026-01-01T00:00:00.000Z"), (moved, "2026-01-02T00:00:00.000Z"))
+    ]
+    never = K256Key.from_bytes(b"\x33" * 32)
+
+    async def story() -> None:
+        async with open_repo(tmp_path, status=status) as repo:
+            await repo.store.write(lambda txn: account_store.put_account(txn, replace(account(status), did=did)))
+            for key, accepted in ((never, False), (OTHER_KEY, status == "deactivated")):
+                car = make_car(many(5), did=did, key=key)
+                try:
+                    await load(repo, tmp_path, car, signing_key=KEY.did_key, log=log)
+                except BadCommit:
+                    assert not accepted
+                else:
+                    assert accepted
+            await repo.store.write(lambda txn: account_store.put_account(txn, account(status)))
+            await load(repo, tmp_path, make_car(many(5)))
 
     run(story())
 
