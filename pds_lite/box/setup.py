@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.atproto.multibase import encode_base58
+from pds_lite.config import FILE_NAME
 from pds_lite.services import passwords
 from pds_lite.services.sign_up import NewAccount
+from pds_lite.storage import account_store
+from pds_lite.storage.store import DATA_FILE, STORE_FOLDER, Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pds_lite.config import Config
     from pds_lite.services.bundle import Services
 
@@ -36,6 +41,20 @@ class Prepared:
     recovery_key: str | None = None
     """The private key as a multibase multikey."""
     claim_code: str | None = None
+
+
+def is_prepared(data_dir: Path) -> bool:
+    """Whether an earlier preparation came to its end. One that a power cut ended left no account and no claim, and may
+    begin again. Raises StoreBroken.
+    """
+    if not (data_dir / FILE_NAME).exists() or not (data_dir / STORE_FOLDER / DATA_FILE).exists():
+        return False
+    store = Store.open_readonly(data_dir / STORE_FOLDER)
+    try:
+        with store.read() as txn:
+            return account_store.get_account(txn) is not None or account_store.get_claim(txn) is not None
+    finally:
+        store.close()
 
 
 def default_handle(config: Config) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pds_lite import config as settings
 from pds_lite import ujson
+from pds_lite.box import setup
 from pds_lite.box.setup import Prepared
 from pds_lite.errors import BadInput
 
@@ -36,19 +37,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.no_claim_code and not (arguments.dev and arguments.empty):
         raise BadInput("--no-claim-code goes with --empty --dev only: anyone could claim the box")
     data_dir: Path = arguments.data_dir
-    if (data_dir / "pds-lite.toml").exists():
+    if setup.is_prepared(data_dir):
         raise BadInput(f"{data_dir} is prepared already", hint=f"pds-lite status --data-dir {data_dir}")
     password = None
     if arguments.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
         if not password:
             raise BadInput("--password-stdin: the first line of standard input is empty")
+    _set_aside(data_dir / settings.FILE_NAME)
     settings.write_initial(data_dir, hostname=arguments.hostname, dev=arguments.dev, plc_url=arguments.plc_url)
     try:
         prepared = asyncio.run(_prepare(arguments, password))
     except BaseException:
         # Only the settings written here: keys and whatever else is in the folder stay for the next try.
-        (data_dir / "pds-lite.toml").unlink(missing_ok=True)
+        (data_dir / settings.FILE_NAME).unlink(missing_ok=True)
         raise
     if arguments.json:
         print(ujson.dumps(asdict(prepared)))
@@ -57,9 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _set_aside(file: Path) -> None:
+    """Settings over which no box was made: of an init that a power cut ended, or written by hand."""
+    if file.exists():
+        file.replace(file.with_name(f"{file.name}.old"))
+
+
 async def _prepare(arguments: argparse.Namespace, password: str | None) -> Prepared:
     from pds_lite.app import open_box
-    from pds_lite.box import setup
 
     async with open_box(arguments.data_dir) as services:
         if arguments.empty:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pds_lite import config as settings
 from pds_lite.app import build, open_box
+from pds_lite.box import setup
 from pds_lite.config import Config
 
 DEFAULT_PORT = 2583
@@ -25,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
-    fresh = not (arguments.data_dir / "pds-lite.toml").exists()
-    if fresh:
+    if _is_fresh(arguments.data_dir):
         _prepare(arguments.data_dir, arguments.port or DEFAULT_PORT)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     asyncio.run(_serve(_config(arguments)))
@@ -60,12 +60,19 @@ def _config(arguments: argparse.Namespace) -> Config:
     return settings.load(arguments.data_dir, overrides=overrides)
 
 
+def _is_fresh(data_dir: Path) -> bool:
+    """Nothing is prepared, or an earlier first start was cut off; a public box waits for its owner's init."""
+    if not (data_dir / settings.FILE_NAME).exists():
+        return True
+    return not setup.is_prepared(data_dir) and settings.load(data_dir).dev
+
+
 def _prepare(data_dir: Path, port: int) -> None:
-    from pds_lite.box import setup
     from pds_lite.cli.init import print_prepared
 
-    hostname = f"localhost:{port}"
-    settings.write_initial(data_dir, hostname=hostname, dev=True)
+    if not (data_dir / settings.FILE_NAME).exists():
+        settings.write_initial(data_dir, hostname=f"localhost:{port}", dev=True)
+    hostname = settings.load(data_dir).hostname
 
     async def prepare() -> setup.Prepared:
         async with open_box(data_dir) as services:
