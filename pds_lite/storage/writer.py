@@ -186,6 +186,7 @@ class Writer:
         self._backing.settled()
         for job in done:
             self._announce(job)
+        failpoints.hit("store.announced")
         return None
 
     @staticmethod
