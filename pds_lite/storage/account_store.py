@@ -7,6 +7,7 @@ except codes, which the owner must be able to read at the box (it may have no e-
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pds_lite.atproto import dag_cbor
@@ -32,7 +33,10 @@ _CLAIM = b"claim"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account. `status` is "active" or "deactivated"; `plc_op` is a signed genesis not yet published."""
+    """The account. `status` is "active", "deactivated" or "takendown" (by the administrator; `status_before` is what it
+    was then, `takedown_ref` the reason given); `plc_op` is a signed genesis not yet published, or a list of operations
+    that begins with it.
+    """
 
     did: str
     handle: str
@@ -42,6 +46,8 @@ class Account:
     status: str
     created_us: int
     plc_op: bytes | None = None
+    status_before: str = ""
+    takedown_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +126,17 @@ def delete_claim(txn: "WriteTxn") -> None:
 
 
 def list_app_passwords(txn: "Txn") -> Iterator[AppPassword]:
-    """All app passwords, by name."""
+    """All app passwords, in no order."""
     for _key, value in txn.scan(Table.APP_PASSWORDS):
         yield decode_row(AppPassword, value)
 
 
 def put_app_password(txn: "WriteTxn", row: AppPassword) -> None:
-    """Store an app password under its name. Raises TooLarge over MAX_APP_PASSWORDS."""
-    if txn.count(Table.APP_PASSWORDS) >= MAX_APP_PASSWORDS:
+    """Store an app password in place of the one of its name. Raises TooLarge over MAX_APP_PASSWORDS."""
+    key = _name_key(row.name)
+    if txn.count(Table.APP_PASSWORDS) >= MAX_APP_PASSWORDS and txn.get(Table.APP_PASSWORDS, key) is None:
         raise TooLarge(f"there are at most {MAX_APP_PASSWORDS} app passwords")
-    txn.put(Table.APP_PASSWORDS, _name_key(row.name), encode_row(row))
+    txn.put(Table.APP_PASSWORDS, key, encode_row(row))
 
 
 def delete_app_password(txn: "WriteTxn", name: str) -> bool:
@@ -162,5 +169,5 @@ def list_codes(txn: "Txn") -> Iterator[PendingCode]:
 
 
 def _name_key(name: str) -> bytes:
-    """A name may be longer than a key or empty; its row holds it whole."""
-    return b"n" + name.encode("utf-8", "surrogatepass")[:480]
+    """A name may be empty or longer than a key, so its digest stands for it."""
+    return sha256(name.encode("utf-8", "surrogatepass")).digest()

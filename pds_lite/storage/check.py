@@ -26,7 +26,6 @@ from pds_lite.storage.keys import (
     blob_key,
     blob_ref_key,
     decode_bucket,
-    event_seq,
     is_bucket,
     key_after,
     rev_text,
@@ -172,8 +171,7 @@ def _check_events(txn: "Txn") -> Iterator[Problem]:
     What happens to an inactive account is not announced, so its #account event breaks the chain.
     """
     state: _State | None = None
-    for key, frame in txn.scan(Table.EVENTS):
-        seq = event_seq(key)
+    for seq, frame in event_log.events(txn):
         try:
             header, body = firehose.decode_frame(frame)
             if body.get("seq") != seq:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 32 << 10
 _NO_REV = bytes(8)
-_REPLAY_EVENTS = 256
-_REPLAY_BYTES = 2 << 20
 _SIZE = struct.Struct(">H")
 
 
@@ -208,14 +206,12 @@ def _replay(txn: "Txn", flat: _Flat) -> None:
 
 def _changed_paths(txn: "Txn", after: int) -> Iterator[tuple[bytes, bytes]]:
     """(path, rev) of each operation that the log tells of after this seq."""
-    while events := event_log.read_after(txn, after, _REPLAY_BYTES, _REPLAY_EVENTS):
-        for _seq, frame in events:
-            header, body = firehose.decode_frame(frame)
-            if header.get("t") == "#commit":
-                rev = rev_bytes(body["rev"])
-                for op in body["ops"]:
-                    yield op["path"].encode(), rev
-        after = events[-1][0]
+    for _seq, frame in event_log.events(txn, after):
+        header, body = firehose.decode_frame(frame)
+        if header.get("t") == "#commit":
+            rev = rev_bytes(body["rev"])
+            for op in body["ops"]:
+                yield op["path"].encode(), rev
 
 
 def _update_key(txn: "Txn", flat: _Flat, index: int, path: bytes, rev: bytes) -> None:

@@ -125,13 +125,23 @@ class ReadTxn(Txn):
             raise StoreBroken(f"the store cannot be read: {problem}") from problem
 
 
+class _Newest:
+    """What event_log remembers from one transaction to the next; see WriteTxn.remember_event."""
+
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event: tuple[bytes, int, tuple[bytes, ...]] = (b"", 0, ())
+
+
 class WriteTxn(Txn):
     """A job's child transaction. Its changes are visible to later jobs of the group, and durable with the group."""
 
-    __slots__ = ("on_abort", "on_commit")
+    __slots__ = ("_newest", "on_abort", "on_commit")
 
-    def __init__(self, txn: Any, tables: list[Any]) -> None:
+    def __init__(self, txn: Any, tables: list[Any], newest: _Newest) -> None:
         super().__init__(txn, tables)
+        self._newest = newest
         self.on_commit: list[Callable[[], None]] = []
         self.on_abort: list[Callable[[], None]] = []
 
@@ -144,6 +154,15 @@ class WriteTxn(Txn):
         """True if the key was there."""
         found: bool = self._txn.delete(key, db=self._tables[table])
         return found
+
+    @property
+    def newest_event(self) -> tuple[bytes, int, tuple[bytes, ...]]:
+        """What was last remembered, in this transaction or one before it, whether that stood or not."""
+        return self._newest.event
+
+    def remember_event(self, key: bytes, link: int, frames: tuple[bytes, ...]) -> None:
+        """Keep the newest event's key and link in its chain, and the newest frames of that, for the next append."""
+        self._newest.event = (key, link, frames)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Called on the writer thread once the change is durable, in the order of the jobs, before anybody is told."""
@@ -165,17 +184,18 @@ class WriteTxn(Txn):
 class _Group:
     """The outer transaction of one group of jobs."""
 
-    __slots__ = ("_environment", "_tables", "_txn", "abort", "commit")
+    __slots__ = ("_environment", "_newest", "_tables", "_txn", "abort", "commit")
 
-    def __init__(self, environment: Any, tables: list[Any]) -> None:
+    def __init__(self, environment: Any, tables: list[Any], newest: _Newest) -> None:
         self._environment = environment
         self._tables = tables
+        self._newest = newest
         self._txn = environment.begin(write=True)
         self.commit: Callable[[], None] = self._txn.commit
         self.abort: Callable[[], None] = self._txn.abort
 
     def child(self) -> WriteTxn:
-        return WriteTxn(self._environment.begin(write=True, parent=self._txn), self._tables)
+        return WriteTxn(self._environment.begin(write=True, parent=self._txn), self._tables, self._newest)
 
 
 class Store:
@@ -186,6 +206,7 @@ class Store:
         self.limits = limits
         self._environment = environment
         self._tables = tables
+        self._newest = _Newest()
         self._gate = threading.Lock()
         self._readers = 0
         self._lock_file: int | None = None
@@ -310,7 +331,7 @@ class Store:
             if step is None:
                 return
             with self._environment.begin(write=True) as txn:
-                step(WriteTxn(txn, self._tables))
+                step(WriteTxn(txn, self._tables, self._newest))
             failpoints.hit("store.migrated")
 
     def _used_bytes(self) -> int:
@@ -331,7 +352,7 @@ class Store:
     # What the writer thread asks of us (writer.Backing).
 
     def begin(self) -> _Group:
-        return _Group(self._environment, self._tables)
+        return _Group(self._environment, self._tables, self._newest)
 
     def admit(self, frees: bool) -> None:
         """Raises StoreBroken after an I/O error, StoreFull when only the reserve is left and the job frees nothing."""

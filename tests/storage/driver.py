@@ -57,6 +57,11 @@ class Driver:
         """Set or (None) delete records in one commit; its rev."""
         return self.store.write_sync(partial(self.commit, changes=changes), "test", frees=frees)
 
+    def fill(self, keys: Sequence[bytes], text: str = "a") -> None:
+        """One record under each of these keys, in commits of 150."""
+        for start in range(0, len(keys), 150):
+            self.write({key: record(text) for key in keys[start : start + 150]})
+
     def commit(self, txn: WriteTxn, changes: Mapping[bytes, bytes | None]) -> str:
         """The job of `write`."""
         self.now += 1
