@@ -29,9 +29,15 @@ from pds_lite.services.account import Accounts
 from pds_lite.services.blobs import Blobs
 from pds_lite.services.bundle import Services
 from pds_lite.services.crawlers import Crawlers
+from pds_lite.services.feed_generators import FeedGenerators
 from pds_lite.services.identity import Identity
+from pds_lite.services.local_views import LocalViews
+from pds_lite.services.preferences import Preferences
 from pds_lite.services.proxy import Proxy
+from pds_lite.services.proxy_targets import ProxyTargets
 from pds_lite.services.rate_limits import RateLimits
+from pds_lite.services.read_after_write import ReadAfterWrite
+from pds_lite.services.recent_records import RecentRecords
 from pds_lite.services.repo_import import RepoImport
 from pds_lite.services.repo_reader import RepoReader
 from pds_lite.services.repo_writer import RepoWriter
@@ -178,6 +184,9 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     sessions = Sessions(config, clock, store, keys)
     accounts = Accounts(config, clock, store, keys, identity=identity, repo=repo, sessions=sessions)
     service_auth = ServiceAuth(config, clock, keys, identity, accounts)
+    proxy = Proxy(http, ProxyTargets(config, identity), service_auth)
+    recent = RecentRecords(store, repo)
+    views = LocalViews(config.public_url, accounts, recent, proxy)
     blobs = Blobs(store, BlobStore(config.data_dir / BLOBS_FOLDER), clock, config.blob_limit)
     return Services(
         config=config,
@@ -192,7 +201,10 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         access=AccessControl(config, sessions, service_auth),
         service_auth=service_auth,
         sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),
-        proxy=Proxy(config, http, identity, service_auth),
+        proxy=proxy,
+        feed_generators=FeedGenerators(store, clock, http, identity, accounts, proxy),
+        read_after_write=ReadAfterWrite(clock, accounts, proxy, recent, views),
+        preferences=Preferences(store, clock),
         sequencer=sequencer,
         blobs=blobs,
         repo=repo,

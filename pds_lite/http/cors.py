@@ -16,6 +16,7 @@ EXPOSED = ", ".join(
     (
         "atproto-content-labelers",
         "atproto-repo-rev",
+        "atproto-upstream-lag",
         "content-disposition",
         "dpop-nonce",
         "ratelimit-limit",

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from pds_lite.services.account import Accounts
     from pds_lite.services.blobs import Blobs
     from pds_lite.services.crawlers import Crawlers
+    from pds_lite.services.feed_generators import FeedGenerators
     from pds_lite.services.identity import Identity
     from pds_lite.services.key_store import Keys
+    from pds_lite.services.preferences import Preferences
     from pds_lite.services.proxy import Proxy
     from pds_lite.services.rate_limits import RateLimits
+    from pds_lite.services.read_after_write import ReadAfterWrite
     from pds_lite.services.repo_import import RepoImport
     from pds_lite.services.repo_reader import RepoReader
     from pds_lite.services.repo_writer import RepoWriter
@@ -49,6 +52,9 @@ class Services:
     service_auth: ServiceAuth
     sign_up: SignUp
     proxy: Proxy
+    feed_generators: FeedGenerators
+    read_after_write: ReadAfterWrite
+    preferences: Preferences
     sequencer: Sequencer
     blobs: Blobs
     repo: RepoWriter

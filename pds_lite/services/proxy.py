@@ -1,148 +1,243 @@
 """Proxy: calls of methods that are not ours, passed on to the service that has them, in the account's name.
 
 Rules that hold here (protocol digest 10)
-- The service is what the atproto-proxy header names (`did#service`), found through its DID document; without a header
-  chat methods go to the configured chat service and everything else to the configured AppView.
 - The caller's own credentials never leave: the service gets a service token for its DID and this method, and of the
   other headers only those listed here. Of the answer's headers, too, only those listed come back.
-- No token is made for account management, and none for chat or moving away with a plain app password.
-- A fault of the other server is a 502 here; its error name and message are kept.
+- No token is made for account management, nor for what the principal may not call.
+- Bodies stream both ways and are never wholly in memory beyond a bound; they stay compressed as they came. Only gzip is
+  asked for, so that an error, or an answer to be completed with the owner's own records, can be read here.
+- An error of the service keeps its status, name and message, but a 500 is a 502 here. A redirect is not followed: it is
+  a fault of the service.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from pds_lite import ujson
-from pds_lite.atproto.syntax import is_did
-from pds_lite.errors import BadData, BadInput, UpstreamFailure
-from pds_lite.services.access import is_privileged
-from pds_lite.services.service_auth import PROTECTED, ServiceAuth
+from pds_lite.errors import BadData, BadInput, Unavailable, UpstreamFailure
+from pds_lite.http.compression import accepts_gzip
+from pds_lite.services.service_auth import is_protected
+from pds_lite.services.upstream import Answer, error_answer, unpacked
 
 if TYPE_CHECKING:
-    from pds_lite.config import Config
     from pds_lite.net.http_client import HttpClient, HttpStream
     from pds_lite.services.access import Principal
-    from pds_lite.services.identity import Identity
+    from pds_lite.services.proxy_targets import ProxyTargets, Target
+    from pds_lite.services.service_auth import ServiceAuth
 
-TIMEOUT_S = 60.0
+HEAD_S = 10.0
+"""Until the service begins to answer."""
+IDLE_S = 30.0
+"""Between two pieces of a body."""
 MAX_ANSWER = 512 << 20
 """Bytes; answers stream through, so this only ends one that never would."""
 WHOLE_ANSWER = 256 << 10
-"""Bytes up to which an answer of known length is read before it is passed on, so that it can still become a 502."""
-_PASSED_ON = (
-    "accept-language",
-    "accept-encoding",
-    "atproto-accept-labelers",
-    "x-bsky-topics",
-    "content-type",
-)
-_PASSED_BACK = (
-    "content-type",
-    "content-encoding",
-    "content-language",
-    "atproto-repo-rev",
-    "atproto-content-labelers",
-    "retry-after",
-)
+"""Bytes of an answer that are taken in before it is passed on, if they come at once: a failure until then can still be
+told."""
+MAX_OWN_ANSWER = 2 << 20
+"""Bytes of an answer to a question of our own, packed or not."""
+OWN_S = 5.0
+AT_ONCE = 40
+"""Fewer than HttpClient has places, so that slow services do not keep this server from looking up identities."""
+
+_PASSED_ON = ("accept-language", "atproto-accept-labelers", "x-bsky-topics")
+_PASSED_ON_PREFIX = "x-atproto-"
+_BODY_HEADERS = ("content-type", "content-encoding")
+_PASSED_BACK = ("content-type", "content-encoding", "content-language")
+_PASSED_BACK_ALWAYS = ("atproto-repo-rev", "atproto-content-labelers", "retry-after")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A service: the audience of its tokens, and where it is."""
+class ProxiedCall:
+    """What a client asked for."""
 
-    did: str
-    url: str
-    configured: bool
-    """Named by the owner's settings, so that it may lie in the LAN."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the service said."""
-
-    status: int
+    nsid: str
+    verb: str
+    """GET, HEAD or POST."""
+    query_string: str
     headers: Mapping[str, str]
-    body: bytes | AsyncIterator[bytes]
+    """Names in lower case."""
+    body: bytes | AsyncIterator[bytes] = b""
+    """As it came, compressed or not."""
+    body_length: int | None = None
+    """Bytes of a body that streams, None if nobody said."""
+
+
+class Pieces:
+    """The body of an answer, passed through; whoever takes it must iterate it to the end or `aclose` it."""
+
+    def __init__(self, begun: list[bytes], stream: HttpStream, places: asyncio.Semaphore) -> None:
+        self._begun = begun
+        self._stream = stream
+        self._places: asyncio.Semaphore | None = places
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._begun:
+            piece = b"".join(self._begun)
+            self._begun = []
+            return piece
+        try:
+            return await anext(self._stream)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def whole(self, limit: int) -> bytes | None:
+        """The rest of the body at once. None over `limit` bytes: it must be iterated then, and nothing is lost."""
+        size = sum(map(len, self._begun))
+        try:
+            async for piece in self._stream:
+                self._begun.append(piece)
+                size += len(piece)
+                if size > limit:
+                    return None
+        except BaseException:
+            await self.aclose()
+            raise
+        await self.aclose()
+        return b"".join(self._begun)
+
+    async def aclose(self) -> None:
+        """Gives the answer up, if it has not ended."""
+        await self._stream.aclose()
+        if self._places is not None:
+            self._places.release()
+            self._places = None
 
 
 class Proxy:
     """Passes calls on."""
 
-    def __init__(self, config: Config, http: HttpClient, identity: Identity, service_auth: ServiceAuth) -> None:
-        self._config = config
+    def __init__(self, http: HttpClient, targets: ProxyTargets, service_auth: ServiceAuth) -> None:
         self._http = http
-        self._identity = identity
+        self.targets = targets
         self._service_auth = service_auth
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def call(
-        self,
-        principal: Principal,
-        nsid: str,
-        *,
-        verb: str,
-        query_string: str,
-        headers: Mapping[str, str],
-        body: bytes | AsyncIterator[bytes],
+        self, principal: Principal, asked: ProxiedCall, *, aud: str | None = None, lxm: str | None = None
     ) -> Answer:
-        """The answer of the service that has `nsid`. `headers` are the caller's, names in lower case.
+        """The answer of the service that has the method; an error of the service is an answer too.
 
-        Raises BadInput for a method or header that cannot be passed on, UpstreamFailure.
+        The token is made for the service and the method unless `aud` and `lxm` say otherwise. Raises BadInput for a
+        call that cannot be passed on, Forbidden for one that the principal may not make, UpstreamFailure.
         """
-        if nsid in PROTECTED or (is_privileged(nsid) and not principal.privileged):
-            raise BadInput("Bad token method", error="InvalidToken")
-        target = await self._target(headers.get("atproto-proxy"), nsid)
-        passed_on = {name: headers[name] for name in _PASSED_ON if name in headers}
-        passed_on["authorization"] = f"Bearer {self._service_auth.mint(target.did, nsid)}"
-        url = f"{target.url}/xrpc/{nsid}{'?' if query_string else ''}{query_string}"
-        stream = await self._http.stream(
-            verb, url, passed_on, body, timeout=TIMEOUT_S, max_bytes=MAX_ANSWER, configured=target.configured
+        if is_protected(asked.nsid):
+            raise _bad_method()
+        target = await self.targets.find(asked.headers.get("atproto-proxy"), asked.nsid)
+        for method in (asked.nsid, lxm or asked.nsid):
+            check_allowed(principal, method, target)
+        return await self._send(target, asked, aud or target.did, lxm or asked.nsid)
+
+    async def ask_appview(self, nsid: str, params: Any, *, signed: bool = True) -> dict[str, Any]:
+        """A question of our own to the configured AppView: its JSON answer. Raises UpstreamFailure if there is none."""
+        target = self.targets.appview
+        headers = {"accept-encoding": "gzip"}
+        if signed:
+            headers["authorization"] = f"Bearer {self._service_auth.token_for_read(target.did, nsid)}"
+        url = f"{target.url}/xrpc/{nsid}?{urlencode(params, doseq=True)}"
+        answer = await self._http.request(
+            "GET", url, headers, timeout=OWN_S, max_bytes=MAX_OWN_ANSWER, configured=target.configured
         )
-        return await _answer(stream)
+        if answer.status != 200:
+            raise UpstreamFailure(f"{nsid}: the service answered {answer.status}")
+        try:
+            value = ujson.loads(unpacked(answer.body, answer.headers.get("content-encoding", ""), MAX_OWN_ANSWER))
+        except BadData:
+            value = None
+        if not isinstance(value, dict):
+            raise UpstreamFailure(f"{nsid}: the service answered no JSON object")
+        return value
 
-    async def _target(self, header: str | None, nsid: str) -> Target:
-        config = self._config
-        if header is None:
-            if nsid.startswith("chat.bsky."):
-                return Target(config.chat_did, config.chat_url, configured=True)
-            return Target(config.appview_did, config.appview_url, configured=True)
-        did, mark, service = header.partition("#")
-        if not (mark and service) or "#" in service or " " in header or not is_did(did):
-            raise BadInput("atproto-proxy: must be a DID, # and the id of a service")
-        endpoint = (await self._identity.did_doc(did)).service_endpoint(service)
-        if endpoint is None:
-            raise BadInput(f"atproto-proxy: the document of {did} has no service #{service[:100]}")
-        if not endpoint.startswith("https://") and not config.dev:
-            raise BadInput("atproto-proxy: the service is not reached by https")
-        return Target(did, endpoint.rstrip("/"), configured=False)
+    async def _send(self, target: Target, asked: ProxiedCall, aud: str, lxm: str) -> Answer:
+        headers = self._request_headers(asked, aud, lxm)
+        url = f"{target.url}/xrpc/{asked.nsid}{'?' if asked.query_string else ''}{asked.query_string}"
+        await self._take_place()
+        keeps_place = False
+        try:
+            stream = await self._http.stream(
+                asked.verb,
+                url,
+                headers,
+                asked.body,
+                timeout=HEAD_S,
+                max_bytes=MAX_ANSWER,
+                configured=target.configured,
+                idle=IDLE_S,
+            )
+            answer = await self._answer(stream, head=asked.verb == "HEAD")
+            keeps_place = isinstance(answer.body, Pieces)
+            return answer
+        finally:
+            if not keeps_place:
+                self._places.release()
 
+    async def _take_place(self) -> None:
+        try:
+            async with asyncio.timeout(HEAD_S):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Unavailable("Too many calls are waiting for other services") from None
 
-async def _answer(stream: HttpStream) -> Answer:
-    headers = {name: stream.headers[name] for name in _PASSED_BACK if name in stream.headers}
-    length = stream.headers.get("content-length", "")
-    if stream.status >= 500:
-        raise _fault(await stream.read(), stream.status)
-    if length.isdigit() and int(length) <= WHOLE_ANSWER:
-        return Answer(stream.status, headers, await stream.read())
-    return Answer(stream.status, headers, _pieces(stream))
+    def _request_headers(self, asked: ProxiedCall, aud: str, lxm: str) -> dict[str, str]:
+        given = asked.headers
+        sent = {name: given[name] for name in _PASSED_ON if name in given}
+        sent |= {name: text for name, text in given.items() if name.startswith(_PASSED_ON_PREFIX)}
+        sent["accept-encoding"] = "gzip" if accepts_gzip(given.get("accept-encoding", "")) else "identity"
+        if asked.verb == "POST":
+            sent |= {name: given[name] for name in _BODY_HEADERS if name in given}
+            if asked.body_length is not None:
+                sent["content-length"] = str(asked.body_length)
+            token = self._service_auth.mint(aud, lxm)
+        else:
+            token = self._service_auth.token_for_read(aud, lxm)
+        sent["authorization"] = f"Bearer {token}"
+        return sent
 
-
-async def _pieces(stream: HttpStream) -> AsyncIterator[bytes]:
-    async with stream:
+    async def _answer(self, stream: HttpStream, *, head: bool) -> Answer:
+        """Reads as much as comes at once; what is longer streams."""
+        given = stream.headers
+        headers = {name: given[name] for name in _PASSED_BACK_ALWAYS if name in given}
+        if 300 <= stream.status < 400:
+            await stream.aclose()
+            raise UpstreamFailure(f"the service answered with a redirect ({stream.status})")
+        if stream.status >= 400:
+            async with stream:
+                return await error_answer(stream, headers)
+        headers |= {name: given[name] for name in _PASSED_BACK if name in given}
+        begun: list[bytes] = []
+        size = 0
         async for piece in stream:
-            yield piece
+            begun.append(piece)
+            size += len(piece)
+            if not stream.ready or size > WHOLE_ANSWER:
+                break
+        else:
+            if head and "content-length" in given:
+                headers["content-length"] = given["content-length"]
+            return Answer(stream.status, headers, b"".join(begun))
+        if "content-length" in given:
+            headers["content-length"] = given["content-length"]
+        return Answer(stream.status, headers, Pieces(begun, stream, self._places))
 
 
-def _fault(body: bytes, status: int) -> UpstreamFailure:
-    """The other server's error, kept by name and message."""
-    try:
-        said = ujson.loads(body)
-    except BadData:
-        said = None
-    error, message = (said.get("error"), said.get("message")) if isinstance(said, dict) else (None, None)
-    return UpstreamFailure(
-        message if isinstance(message, str) else f"the service answered {status}",
-        error=error if isinstance(error, str) and error.isalnum() and len(error) <= 100 else None,
-    )
+def check_allowed(principal: Principal, nsid: str, target: Target) -> None:
+    """Raises Forbidden for an OAuth session whose scopes do not cover the method there, BadInput (InvalidToken) for an
+    app password that may not have it called at all.
+    """
+    aud = f"{target.did}#{target.service}"
+    principal.require_rpc(nsid, aud)
+    if not principal.allows_rpc(nsid, aud):
+        raise _bad_method()
+
+
+def _bad_method() -> BadInput:
+    return BadInput("Bad token method", error="InvalidToken")

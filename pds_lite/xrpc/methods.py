@@ -1,7 +1,9 @@
 """Every module that registers methods, imported for that: add a namespace's file here and the router knows it."""
 
 from pds_lite.xrpc import (
+    app_bsky_actor,
     com_atproto_identity,
+    com_atproto_moderation,
     com_atproto_repo,
     com_atproto_server,
     com_atproto_sync,
@@ -10,7 +12,9 @@ from pds_lite.xrpc import (
 )
 
 __all__ = [
+    "app_bsky_actor",
     "com_atproto_identity",
+    "com_atproto_moderation",
     "com_atproto_repo",
     "com_atproto_server",
     "com_atproto_sync",

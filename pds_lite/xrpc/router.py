@@ -45,7 +45,7 @@ from pds_lite.services.rate_limits import (
 )
 from pds_lite.xrpc.credentials import credentials_of, may_need_look_up
 from pds_lite.xrpc.responses import JSON, Reply, error_reply, json_reply
-from pds_lite.xrpc.unsupported import UNSUPPORTED
+from pds_lite.xrpc.unsupported import PASSED_ON, UNSUPPORTED
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
@@ -264,10 +264,9 @@ class Router:
             return Reply(reply.body, JSON, 426, {"Upgrade": "websocket"})
         if not is_nsid(nsid):
             raise BadInput("This path is not the NSID of a method", status=404)
-        if nsid in UNSUPPORTED:
-            raise NotImplementedHere(UNSUPPORTED[nsid])
-        if nsid.startswith("com.atproto."):
-            raise NotImplementedHere("Method Not Implemented")
+        passed_on = nsid in PASSED_ON or request.headers.get("atproto-proxy")
+        if nsid.startswith("com.atproto.") and not passed_on:
+            raise NotImplementedHere(UNSUPPORTED.get(nsid, "Method Not Implemented"))
         if self._proxy is not None:
             return await self._proxy(self._services, request, nsid)
         if credentials_of(request.headers).authorization is None:

@@ -6,6 +6,11 @@ is noticed. The router answers 501 MethodNotImplemented with the reason.
 
 from __future__ import annotations
 
+PASSED_ON = frozenset({"com.atproto.label.queryLabels"})
+"""Of those below: AppViews answer them, so they are passed on like any method that is not ours. With an atproto-proxy
+header every one of them is.
+"""
+
 _ONE_ACCOUNT = "This server has one account and no administrator besides its owner; use the pds-lite command"
 _NO_INVITES = "This server has one account, so it gives out no invitations"
 _NOT_YET = "Not served by this version"
@@ -27,7 +32,6 @@ UNSUPPORTED: dict[str, str] = {
     **_each("identity", "submitPlcOperation updateHandle", _NOT_YET),
     **_each("label", "queryLabels subscribeLabels", _SERVICE),
     **_each("lexicon", "resolveLexicon", _NOT_YET),
-    **_each("moderation", "createReport", _SERVICE),
     **_each("server", "confirmEmail deleteAccount requestAccountDelete requestEmailConfirmation", _NOT_YET),
     **_each("server", "requestEmailUpdate requestPasswordReset reserveSigningKey resetPassword updateEmail", _NOT_YET),
     **_each("server", "createInviteCode createInviteCodes getAccountInviteCodes", _NO_INVITES),
