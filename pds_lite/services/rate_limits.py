@@ -18,6 +18,7 @@ from math import ceil
 
 from pds_lite.clock import Clock
 from pds_lite.errors import RateLimited
+from pds_lite.http.client_address import rate_key
 
 MAX_KEYS = 4096
 """Keys a rule remembers: about 0.5 MB when every one of a rule's keys is in use."""
@@ -44,12 +45,17 @@ EXPORTS = Rule("exports", 6000, 5 * _MINUTE)
 LOGIN = (Rule("login", 30, 5 * _MINUTE), Rule("login-day", 300, _DAY))
 WRITES = (Rule("writes", 5000, _HOUR), Rule("writes-day", 35000, _DAY))
 """In points: 3 for a create, 2 for an update, 1 for a delete."""
+OAUTH = Rule("oauth", 300, 5 * _MINUTE)
+"""Requests of apps to OAuth's endpoints, by address: the first one makes us fetch what its client_id names."""
 _MAIL = (Rule("mail", 5, _HOUR), Rule("mail-day", 15, _DAY))
 
 _SERVER, _IDENTITY, _REPO = "com.atproto.server.", "com.atproto.identity.", "com.atproto.repo."
 
 METHOD_RULES: Mapping[str, tuple[Rule, ...]] = {
     _SERVER + "createAccount": (Rule("sign-up", 100, 5 * _MINUTE),),
+    _SERVER + "resetPassword": (Rule("reset", 50, 5 * _MINUTE),),
+    _SERVER + "deleteAccount": (Rule("delete", 50, 5 * _MINUTE),),
+    _IDENTITY + "refreshIdentity": (Rule("refresh", 30, 5 * _MINUTE),),
     _IDENTITY + "updateHandle": (Rule("handle", 10, 5 * _MINUTE), Rule("handle-day", 50, _DAY)),
     _REPO + "uploadBlob": (Rule("blobs", 1000, _DAY),),
     _SERVER + "requestPasswordReset": _MAIL,
@@ -155,5 +161,6 @@ class RateLimits:
 
 
 def login_key(identifier: str, client: str) -> str:
-    """One key for a login name at an address; bounded, since a stranger chose the name."""
-    return f"{identifier.lower()[:256]} {client}"
+    """One key for a login name, however it is spelt, at a household; bounded, since a stranger chose the name."""
+    name = identifier.strip().removeprefix("@").lower()
+    return f"{name[:256]} {rate_key(client)}"

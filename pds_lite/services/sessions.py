@@ -44,6 +44,8 @@ GRACE_US = 2 * 3600 * 1_000_000
 _OUR_HEADERS = tuple(jwt.encode_hs256({}, b"", typ).partition(".")[0] + "." for typ in (ACCESS_TYP, REFRESH_TYP))
 MAX_SESSIONS = 500
 """The longest unused session makes room for a new one."""
+MAX_CLIENT = 200
+"""Characters kept of a User-Agent."""
 MAX_SPENT = 8
 """Spent tokens remembered per session within their grace."""
 
@@ -88,8 +90,10 @@ class Sessions:
         """Live sessions, newest first."""
         return sorted(self._live.values(), key=lambda session: session.created_us, reverse=True)
 
-    async def open(self, did: str, app_password: str | None, privileged: bool) -> TokenPair:
-        """Begins a session. `app_password` is the name of the app password that opened it, None for the owner's own."""
+    async def open(self, did: str, app_password: str | None, privileged: bool, client: str = "") -> TokenPair:
+        """Begins a session. `app_password` is the name of the app password that opened it, None for the owner's own;
+        `client` what the app calls itself.
+        """
         now = self._clock.now_us()
         session_id = secrets.token_urlsafe(12)
         session = Session(
@@ -102,6 +106,7 @@ class Sessions:
             refresh_jti=_make_jti(session_id),
             previous_jti=None,
             grace_until_us=0,
+            client=client[:MAX_CLIENT],
         )
         surplus = self._surplus(now)
 

@@ -22,7 +22,8 @@ class Session:
     """A session; times are in microseconds since the epoch.
 
     `app_password` is the name of the one that opened it, None for the owner's own. `previous_jti` is the last spent
-    refresh token, which may be shown again until `grace_until_us`.
+    refresh token, which may be shown again until `grace_until_us`. `client` is the User-Agent that signed in, as it
+    calls itself.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Session:
     refresh_jti: str
     previous_jti: str | None = None
     grace_until_us: int = 0
+    client: str = ""
 
 
 def get_session(txn: "Txn", session_id: str) -> Session | None:
