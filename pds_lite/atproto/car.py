@@ -25,8 +25,16 @@ _MAX_CID: Final = 100
 _USUAL_PREFIXES: Final = (b"\x01\x71\x12\x20", b"\x01\x55\x12\x20")
 
 
+_HEADER_START: Final = b"\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
+_HEADER_END: Final = b"\x67version\x01"
+"""What stands around a root of the usual kinds, the only root."""
+_HEADER_SIZE: Final = len(_HEADER_START) + 36 + len(_HEADER_END)
+
+
 def encode_header(root: Cid) -> bytes:
     """The header of a CAR with one root, with its length."""
+    if len(root) == 36:
+        return b"%c%b%b%b" % (_HEADER_SIZE, _HEADER_START, root, _HEADER_END)
     header = dag_cbor.encode({"version": 1, "roots": [root]})
     return encode_varint(len(header)) + header
 
@@ -98,17 +106,25 @@ class CarReader:
             if header is None:
                 return
             self.root = _read_header(header)
-        while (section := self._section(self._max_section)) is not None:
+        limit = self._max_section
+        while (section := self._section(limit)) is not None:
             self._blocks_left -= 1
             if self._blocks_left < 0:
                 raise BadCar("CAR has more blocks than allowed")
-            yield self._split(section)
+            size = 36 if section[:4] in _USUAL_PREFIXES else _cid_size(section)
+            cid, block = Cid(section[:size]), section[size:]
+            if len(cid) != size or len(block) > self._max_block:
+                raise BadCar("CAR has a block that is cut short or too large")
+            if cid[-34:-32] != b"\x12\x20" or sha256(block).digest() != cid[-32:]:
+                raise BadCar(f"CAR has a block that does not hash to its CID {cid}")
+            yield cid, block
 
     def _section(self, limit: int) -> bytes | None:
         """The next length-prefixed piece, or None while it is incomplete."""
         buffer, start = self._buffer, self._start
         length = shift = 0
-        while start < len(buffer):
+        available = len(buffer)
+        while start < available:
             byte = buffer[start]
             start += 1
             length |= (byte & 0x7F) << shift
@@ -122,22 +138,17 @@ class CarReader:
         if byte == 0:
             raise BadCar("CAR has an empty piece or a length that is not minimal")
         end = start + length
-        if end > len(buffer):
+        if end > available:
             return None
         self._start = end
         return bytes(buffer[start:end])
 
-    def _split(self, section: bytes) -> tuple[Cid, bytes]:
-        size = 36 if section[:4] in _USUAL_PREFIXES else _cid_size(section)
-        cid, block = Cid(section[:size]), section[size:]
-        if len(cid) != size or len(block) > self._max_block:
-            raise BadCar("CAR has a block that is cut short or too large")
-        if cid[-34:-32] != b"\x12\x20" or sha256(block).digest() != cid[-32:]:
-            raise BadCar(f"CAR has a block that does not hash to its CID {cid}")
-        return cid, block
-
 
 def _read_header(header: bytes) -> Cid:
+    if len(header) == _HEADER_SIZE and header.startswith(_HEADER_START) and header.endswith(_HEADER_END):
+        root = header[len(_HEADER_START) : -len(_HEADER_END)]
+        if root[:4] in _USUAL_PREFIXES:
+            return Cid(root)
     try:
         content = dag_cbor.decode(header)
     except BadData as problem:
@@ -147,9 +158,9 @@ def _read_header(header: bytes) -> Cid:
     roots = content.get("roots")
     if type(roots) is not list or not roots or any(type(root) is not Cid for root in roots):
         raise BadCar("CAR names no root")
-    root = roots[0]
-    assert type(root) is Cid
-    return root
+    first = roots[0]
+    assert type(first) is Cid
+    return first
 
 
 def _cid_size(section: bytes) -> int:

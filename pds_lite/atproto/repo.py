@@ -15,12 +15,14 @@ from pds_lite.atproto.commit import Sign, sign_commit
 from pds_lite.atproto.mst.diff import Action, RecordOp
 from pds_lite.atproto.mst.node import Node, Stub, block_of
 from pds_lite.atproto.mst.proof import covering_nodes
-from pds_lite.atproto.mst.tree import EMPTY, Load, change, seal, sparsify
+from pds_lite.atproto.mst.tree import CUT, EMPTY, Load, change, seal, sparsify
 from pds_lite.errors import BadCommit, BadInput, TooLarge
 
 MAX_OPS: Final = 200
 MAX_BLOCKS: Final = 2_000_000
 """Bytes of a commit's CAR (specs/sync). What does not fit is refused: relays drop commits that say tooBig."""
+MAX_LOADED: Final = 4
+"""Subtrees that a Head keeps loaded, of some 15 records each: a person writes to few collections at a time."""
 MAX_RECORD: Final = 1_000_000
 """Bytes of one record block."""
 
@@ -39,7 +41,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A repo's state: its last commit and its tree. `root.cid` is `data`."""
+    """A repo's state: its last commit and its tree. `root.cid` is `data`.
+
+    `loaded` are the subtrees behind some of the root's Stubs that the latest commits had in hand, newest first: the
+    next one, which mostly goes to the end of the same collection, need not rebuild them. It may be empty.
+    """
 
     did: str
     rev: str
@@ -47,6 +53,7 @@ class Head:
     commit_block: bytes
     data: Cid
     root: Node
+    loaded: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +84,25 @@ def build_commit(did: str, head: Head | None, writes: Sequence[Write], rev: str,
         raise BadCommit(f"rev {rev} is not above the last, {head.rev}")
     if len(writes) > MAX_OPS:
         raise TooLarge(f"a commit holds at most {MAX_OPS} operations")
-    load = _remember(load)
+    load = _remember(load, () if head is None else head.loaded)
     root, before = _apply(EMPTY if head is None else head.root, writes, load)
     ops, net = _net_effect(writes, before)
     seal(root, rev)
     commit, commit_block = sign_commit(did, rev, root.cid, sign)
-    blocks = _event_car(commit, commit_block, _needed_nodes(root, ops, load), root, net)
-    after = Head(did, rev, commit, commit_block, root.cid, sparsify(root))
+    needed = _needed_nodes(root, ops, load)
+    blocks = _event_car(commit, commit_block, needed, root, net)
+    loaded = [node for node in needed.values() if node.layer == CUT - 1]
+    if head is not None:
+        loaded += head.loaded
+    after = Head(did, rev, commit, commit_block, root.cid, sparsify(root), tuple(loaded[:MAX_LOADED]))
     if head is None:
         return CommitPlan(after, None, None, ops, net, blocks)
     return CommitPlan(after, head.rev, head.data, ops, net, blocks)
 
 
-def _remember(load: Load) -> Load:
+def _remember(load: Load, known: Sequence[Node]) -> Load:
     """`load` that rebuilds each subtree once a commit: the writes of a batch tend to meet in the same few."""
-    loaded: dict[Cid, Node] = {}
+    loaded = {node.cid: node for node in known}
 
     def load_once(stub: Stub) -> Node:
         node = loaded.get(stub.cid)

@@ -7,7 +7,7 @@ a mistake in one does not hide itself in the other.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.mst.diff import RecordOp
@@ -64,7 +64,7 @@ def path_proof(root: Node, key: bytes, load: Load) -> list[tuple[Cid, bytes]]:
     return [(node.cid, block_of(node)) for node in path_nodes(root, key, load)]
 
 
-_Item: TypeAlias = tuple[bytes | None, Cid, int]
+_Item: TypeAlias = tuple[bytes | None, bytes, int]
 """(key, record CID, layer), or (None, CID, layer) of a closed subtree: one whose block is not in the proof."""
 
 
@@ -75,7 +75,7 @@ def invert(ops: Sequence[RecordOp], blocks: Mapping[Cid, bytes], root: Cid) -> C
     delete it still holds), or if what can be seen of the tree is not canonical. A wrong `prev` shows as another root.
     Blocks must match their CIDs: the caller checks.
     """
-    return _build(_undo(ops, _Reader(blocks).read(root)))
+    return Cid(_build(_undo(ops, _Reader(blocks).read(root))))
 
 
 class _Reader:
@@ -87,7 +87,7 @@ class _Reader:
     __slots__ = ("blocks", "last", "row")
 
     def __init__(self, blocks: Mapping[Cid, bytes]) -> None:
-        self.blocks = blocks
+        self.blocks = cast(Mapping[bytes, bytes], blocks)
         self.row: list[_Item] = []
         self.last = b""
 
@@ -106,7 +106,7 @@ class _Reader:
             raise InversionFailed("tree has a root without keys")
         return self.row
 
-    def read_subtree(self, cid: Cid, layer: int) -> None:
+    def read_subtree(self, cid: bytes, layer: int) -> None:
         block = self.blocks.get(cid)
         if block is None:
             self.row.append((None, cid, layer))
@@ -118,9 +118,10 @@ class _Reader:
 
     def read_node(self, parts: Parts, layer: int) -> None:
         keys, values, links = parts
-        if links[0] is not None:
-            self.read_subtree(links[0], layer - 1)
-        for key, value, link in zip(keys, values, links[1:], strict=True):
+        first, *others = links
+        if first is not None:
+            self.read_subtree(first, layer - 1)
+        for key, value, link in zip(keys, values, others, strict=True):
             if key <= self.last or key_layer(key) != layer:
                 raise InversionFailed("tree has a key out of its order or layer")
             self.row.append((key, value, layer))
@@ -172,11 +173,11 @@ class _OpenNode:
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
-        self.values: list[Cid] = []
-        self.links: list[Cid | None] = []
-        self.tail: Cid | None = None
+        self.values: list[bytes] = []
+        self.links: list[bytes | None] = []
+        self.tail: bytes | None = None
 
-    def hang(self, cid: Cid) -> None:
+    def hang(self, cid: bytes) -> None:
         if self.tail is not None:
             raise InversionFailed("two subtrees must be joined, and the blocks of one are missing")
         self.tail = cid
@@ -185,7 +186,7 @@ class _OpenNode:
         return Cid.of_cbor(encode_node(self.keys, self.values, [*self.links, self.tail]))
 
 
-def _build(row: list[_Item]) -> Cid:
+def _build(row: list[_Item]) -> bytes:
     """The CID of the canonical tree of a row."""
     if not row:
         return EMPTY.cid
