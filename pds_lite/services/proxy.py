@@ -37,8 +37,9 @@ IDLE_S = 30.0
 MAX_ANSWER = 512 << 20
 """Bytes; answers stream through, so this only ends one that never would."""
 WHOLE_ANSWER = 256 << 10
-"""Bytes of an answer that are taken in before it is passed on, if they come at once: a failure until then can still be
-told."""
+"""Bytes of an answer that are taken in before it is passed on, if they come at once or are all there is: a failure until
+then can still be told.
+"""
 MAX_OWN_ANSWER = 2 << 20
 """Bytes of an answer to a question of our own, packed or not."""
 OWN_S = 5.0
@@ -213,19 +214,21 @@ class Proxy:
             async with stream:
                 return await error_answer(stream, headers)
         headers |= {name: given[name] for name in _PASSED_BACK if name in given}
+        length = given.get("content-length", "")
+        is_small = length.isdigit() and int(length) <= WHOLE_ANSWER
         begun: list[bytes] = []
         size = 0
         async for piece in stream:
             begun.append(piece)
             size += len(piece)
-            if not stream.ready or size > WHOLE_ANSWER:
+            if size > WHOLE_ANSWER or not (is_small or stream.ready):
                 break
         else:
-            if head and "content-length" in given:
-                headers["content-length"] = given["content-length"]
+            if head and length:
+                headers["content-length"] = length
             return Answer(stream.status, headers, b"".join(begun))
-        if "content-length" in given:
-            headers["content-length"] = given["content-length"]
+        if length:
+            headers["content-length"] = length
         return Answer(stream.status, headers, Pieces(begun, stream, self._places))
 
 

@@ -1,151 +1,554 @@
-"""Proxy: calls reach the right service with a token of ours and nothing else of the caller's."""
+"""Proxy: calls reach the right service with a token of ours and nothing else of the caller's, and come back whole."""
 
 from __future__ import annotations
 
+import gzip
+import http.client
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pds_lite.atproto.jwt import decode_jws
+from pds_lite.services import proxy as proxy_module
+from tests.fake_service import JSON, FakeService, fake_service, raw_service
 from tests.live_box import LiveBox, live_box
 
-
-class FakeService:
-    """An AppView on loopback that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.did = ""
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.answer: tuple[int, dict[str, str], bytes] = (200, {"Content-Type": "application/json"}, b'{"ok":true}')
+APPVIEW_DID = "did:web:appview.example"
+TIMELINE = "app.bsky.feed.getTimeline"
 
 
-@contextmanager
-def fake_service() -> Iterator[FakeService]:
-    service = FakeService()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            if self.path == "/.well-known/did.json":
-                entry = {"id": "#test_svc", "type": "TestService", "serviceEndpoint": service.url}
-                self._send(200, {}, json.dumps({"id": service.did, "service": [entry]}).encode())
-                return
-            length = int(self.headers.get("Content-Length") or 0)
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            service.asked.append((self.command, self.path, headers, self.rfile.read(length)))
-            self._send(*service.answer)
-
-        do_POST = do_GET  # noqa: N815 - the name http.server looks for
-
-        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    service.url = f"http://localhost:{server.server_port}"
-    service.did = f"did:web:localhost%3A{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield service
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveBox, FakeService, str]]:
+    with fake_service() as appview:
+        folder = tmp_path_factory.mktemp("proxy") / "box"
+        with live_box(folder, appview_url=appview.url, appview_did=APPVIEW_DID, rate_limits=False) as box:
+            yield box, appview, box.token()
 
 
 @pytest.fixture
-def appview() -> Iterator[FakeService]:
-    with fake_service() as running:
-        yield running
+def appview(running: tuple[LiveBox, FakeService, str]) -> FakeService:
+    service = running[1]
+    service.asked.clear()
+    service.answers.clear()
+    service.answer = FakeService().answer
+    return service
 
 
 @pytest.fixture
-def box(tmp_path: Path, appview: FakeService) -> Iterator[LiveBox]:
-    with live_box(tmp_path / "box", appview_url=appview.url, appview_did="did:web:appview.example") as running:
-        yield running
+def box(running: tuple[LiveBox, FakeService, str], appview: FakeService) -> LiveBox:
+    _point_appview_at(running[0], appview.url)
+    return running[0]
 
 
-def test_without_a_header_the_appview_is_asked_with_our_token(box: LiveBox, appview: FakeService) -> None:
-    token = box.token()
+@pytest.fixture
+def token(running: tuple[LiveBox, FakeService, str]) -> str:
+    return running[2]
+
+
+def _bearer(token: str, **more: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", **{name.replace("_", "-"): text for name, text in more.items()}}
+
+
+# What reaches the service
+
+
+def test_only_listed_headers_reach_the_service(box: LiveBox, token: str, appview: FakeService) -> None:
     headers = {
-        "Authorization": f"Bearer {token}",
+        **_bearer(token),
         "Cookie": "secret=1",
+        "DPoP": "proof",
         "X-Secret": "1",
+        "X-Forwarded-For": "192.0.2.1",
+        "Origin": "https://app.example",
+        "User-Agent": "an app",
+        "Referer": "https://app.example/secret",
+        "atproto-proxy": f"{APPVIEW_DID}#bsky_appview",
         "Accept-Language": "de",
-        "atproto-accept-labelers": "did:web:labels.example",
+        "atproto-accept-labelers": "did:web:labels.example;redact",
+        "x-bsky-topics": "cats",
+        "x-atproto-later": "kept",
     }
 
-    answer = box.request("GET", "/xrpc/app.bsky.feed.getTimeline?limit=3&x=%C3%BC", headers=headers)
+    answer = box.request("GET", f"/xrpc/{TIMELINE}?limit=3&x=%C3%BC&x=2", headers=headers)
 
     assert (answer.status, answer.json) == (200, {"ok": True})
-    verb, path, sent, _body = appview.asked[0]
-    assert (verb, path) == ("GET", "/xrpc/app.bsky.feed.getTimeline?limit=3&x=%C3%BC")
-    assert "cookie" not in sent
-    assert "x-secret" not in sent
-    assert (sent["accept-language"], sent["atproto-accept-labelers"]) == ("de", "did:web:labels.example")
-    claims = decode_jws(sent["authorization"].removeprefix("Bearer ")).claims
-    assert (claims["iss"], claims["aud"]) == (box.did, "did:web:appview.example")
-    assert claims["lxm"] == "app.bsky.feed.getTimeline"
-    assert token not in str(sent)
+    asked = appview.asked[0]
+    assert (asked.verb, asked.path) == ("GET", f"/xrpc/{TIMELINE}?limit=3&x=%C3%BC&x=2")
+    passed_on = {"accept-language", "atproto-accept-labelers", "x-bsky-topics", "x-atproto-later"}
+    assert asked.headers.keys() == passed_on | {"host", "authorization", "accept-encoding", "user-agent"}
+    assert asked.headers["user-agent"] == "pds-lite"
+    assert asked.headers["atproto-accept-labelers"] == "did:web:labels.example;redact"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert token not in str(asked)
 
 
-def test_the_header_names_the_service_by_its_did_document(box: LiveBox, appview: FakeService) -> None:
-    headers = {
-        "Authorization": f"Bearer {box.token()}",
-        "atproto-proxy": f"{appview.did}#test_svc",
-        "Content-Type": "application/json",
-    }
+def test_the_token_is_for_this_service_and_this_method_and_a_minute(
+    box: LiveBox, token: str, appview: FakeService
+) -> None:
+    for nsid in (TIMELINE, TIMELINE, "app.bsky.feed.getPosts"):
+        assert box.get(nsid, token).status == 200
 
-    answer = box.request("POST", "/xrpc/com.example.act", b'{"a":1}', headers)
-
-    assert answer.status == 200
-    verb, _path, sent, body = appview.asked[0]
-    assert (verb, body) == ("POST", b'{"a":1}')
-    assert decode_jws(sent["authorization"].removeprefix("Bearer ")).claims["aud"] == appview.did
-    for wrong in (f"{appview.did}#nothing", appview.did, "#x", f"{appview.did}#a#b", "nonsense#x"):
-        refused = box.request("GET", "/xrpc/com.example.read", headers={**headers, "atproto-proxy": wrong})
-        assert refused.status == 400, wrong
+    first, second, other = (asked.claims for asked in appview.asked)
+    assert (first["iss"], first["aud"], first["lxm"]) == (box.did, APPVIEW_DID, TIMELINE)
+    assert first["exp"] - first["iat"] == 60
+    assert abs(first["iat"] - time.time()) < 10
+    assert second == first
+    assert other["lxm"] == "app.bsky.feed.getPosts"
 
 
-def test_only_listed_headers_come_back_and_faults_are_502(box: LiveBox, appview: FakeService) -> None:
-    token = box.token()
-    appview.answer = (
-        404,
-        {"Content-Type": "application/json", "Set-Cookie": "a=b", "Atproto-Repo-Rev": "3kaaaaaaaaaaa"},
-        b'{"error":"NotFound","message":"no"}',
-    )
-    missing = box.get("app.bsky.feed.getPosts", token)
-    assert missing.error == (404, "NotFound")
-    assert missing.headers["atproto-repo-rev"] == "3kaaaaaaaaaaa"
-    assert "set-cookie" not in missing.headers
-    assert missing.headers["access-control-allow-origin"] == "*"
+def test_every_procedure_gets_a_token_of_its_own(box: LiveBox, token: str, appview: FakeService) -> None:
+    for _ in range(2):
+        assert box.post("app.bsky.notification.updateSeen", {"seenAt": "2026-01-01T00:00:00Z"}, token).status == 200
 
-    appview.answer = (500, {}, b'{"error":"Overloaded","message":"later"}')
-    assert box.get("app.bsky.feed.getPosts", token).error == (502, "Overloaded")
+    first, second = (asked.claims["jti"] for asked in appview.asked)
+    assert first != second
 
 
-def test_what_is_not_passed_on(box: LiveBox, appview: FakeService) -> None:
-    token = box.token()
-    phone = box.token(box.server("createAppPassword", {"name": "phone"}, token).json["password"])
+@pytest.mark.parametrize(
+    ("nsid", "service"),
+    [
+        ("app.bsky.graph.getMutes", "appview"),
+        ("app.bsky.unspecced.getConfig", "appview"),
+        ("com.example.anything", "appview"),
+        ("com.atproto.label.queryLabels", "appview"),
+        ("chat.bsky.convo.listConvos", "chat"),
+        ("tools.ozone.moderation.getEvent", "reports"),
+    ],
+)
+def test_without_a_header_the_settings_say_who_is_asked(
+    tmp_path: Path, appview: FakeService, nsid: str, service: str
+) -> None:
+    with fake_service() as chat, fake_service() as reports:
+        settings = {
+            "appview_url": appview.url,
+            "appview_did": "did:web:appview.example",
+            "chat_url": chat.url,
+            "chat_did": "did:web:chat.example",
+            "report_url": reports.url,
+            "report_did": "did:web:reports.example",
+        }
+        with live_box(tmp_path / "box", **settings) as box:
+            assert box.get(nsid, box.token()).status == 200
 
-    assert box.get("app.bsky.feed.getTimeline").error == (401, "AuthMissing")
-    assert box.get("chat.bsky.convo.listConvos", phone).error == (400, "InvalidToken")
-    headers = {"Authorization": f"Bearer {token}"}
-    assert box.request("PUT", "/xrpc/app.bsky.feed.getTimeline", b"", headers).status == 405
+        asked = {"appview": appview, "chat": chat, "reports": reports}
+        assert {name: len(each.asked) for name, each in asked.items() if each.asked} == {service: 1}
+        assert asked[service].asked[0].claims["aud"] == f"did:web:{service}.example"
+
+
+def test_the_header_names_the_service_by_its_did_document(box: LiveBox, token: str, appview: FakeService) -> None:
+    with fake_service() as other:
+        headers = _bearer(token, atproto_proxy=f"{other.did}#test_svc", Content_Type="application/json")
+        answer = box.request("POST", "/xrpc/com.example.act?a=1", b'{"a":1}', headers)
+
+        assert answer.status == 200
+        (asked,) = other.asked
+        assert (asked.verb, asked.path, asked.body) == ("POST", "/xrpc/com.example.act?a=1", b'{"a":1}')
+        assert asked.claims["aud"] == other.did
+        assert appview.asked == []
+
+
+def test_methods_of_services_go_out_with_a_header_and_are_refused_without(box: LiveBox, token: str) -> None:
+    with fake_service() as labeler:
+        named = _bearer(token, atproto_proxy=f"{labeler.did}#test_svc")
+        assert box.request("GET", "/xrpc/com.atproto.temp.fetchLabels", headers=named).status == 200
+        assert labeler.asked[0].claims["lxm"] == "com.atproto.temp.fetchLabels"
+    assert box.get("com.atproto.temp.fetchLabels", token).error == (501, "MethodNotImplemented")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("#x", "no did specified in proxy header"),
+        ("did:web:localhost%3A1", "no service id specified in proxy header"),
+        ("did:web:localhost%3A1#", "no service id specified in proxy header"),
+        ("did:web:localhost%3A1#a#b", "invalid proxy header format"),
+        ("did:web:localhost%3A1#a b", "proxy header cannot contain spaces"),
+        ("nonsense#x", "could not resolve proxy did"),
+        ("did:example:a#x", "could not resolve proxy did"),
+    ],
+)
+def test_a_header_that_names_nothing_is_refused(box: LiveBox, token: str, header: str, message: str) -> None:
+    answer = box.request("GET", f"/xrpc/{TIMELINE}", headers=_bearer(token, atproto_proxy=header))
+
+    assert answer.error == (400, "InvalidRequest")
+    assert answer.json["message"] == message
+
+
+def test_a_document_without_the_service_is_refused(box: LiveBox, token: str, appview: FakeService) -> None:
+    named = _bearer(token, atproto_proxy=f"{appview.did}#nothing")
+
+    answer = box.request("GET", f"/xrpc/{TIMELINE}", headers=named)
+
+    assert answer.error == (400, "InvalidRequest")
+    assert answer.json["message"] == "could not resolve proxy did service url"
+
+
+@pytest.mark.parametrize(
+    "nsid",
+    ["com.atproto.admin.sendEmail", "COM.ATPROTO.admin.sendEmail", "com.Atproto.server.updateEmail"],
+)
+def test_no_token_is_made_for_account_management(box: LiveBox, token: str, appview: FakeService, nsid: str) -> None:
+    named = _bearer(token, atproto_proxy=f"{appview.did}#test_svc")
+
+    assert box.request("POST", f"/xrpc/{nsid}", headers=named).error == (400, "InvalidToken")
     assert appview.asked == []
+
+
+def test_direct_messages_need_more_than_a_plain_app_password(tmp_path: Path, appview: FakeService) -> None:
+    with live_box(tmp_path / "box", chat_url=appview.url, chat_did="did:web:chat.example") as box:
+        owner = box.token()
+
+        def app_password(name: str, privileged: bool) -> str:
+            made = box.server("createAppPassword", {"name": name, "privileged": privileged}, owner)
+            return box.token(made.json["password"])
+
+        plain, trusted = app_password("phone", False), app_password("trusted", True)
+        refused = box.get("chat.bsky.convo.listConvos", plain)
+        assert (refused.error, refused.json["message"]) == ((400, "InvalidToken"), "Bad token method")
+        for nsid in ("Chat.Bsky.convo.listConvos", "chat.bsky.later.somethingNew"):
+            assert box.get(nsid, plain).error == (400, "InvalidToken")
+        assert appview.asked == []
+        assert box.get("chat.bsky.convo.listConvos", trusted).status == 200
+        assert box.get("chat.bsky.convo.listConvos", owner).status == 200
+
+
+def test_strangers_and_odd_verbs_are_not_passed_on(box: LiveBox, token: str, appview: FakeService) -> None:
+    assert box.get(TIMELINE).error == (401, "AuthMissing")
+    assert box.get(TIMELINE, "a.b.c").status in (400, 401)
+    for verb in ("PUT", "DELETE", "PATCH"):
+        answer = box.request(verb, f"/xrpc/{TIMELINE}", b"", _bearer(token))
+        assert answer.error == (405, "MethodNotAllowed")
+    assert appview.asked == []
+
+
+# What comes back
+
+
+def test_only_listed_headers_come_back(box: LiveBox, token: str, appview: FakeService) -> None:
+    listed = {
+        "Content-Type": "text/x-odd",
+        "Content-Language": "de",
+        "Atproto-Repo-Rev": "3kaaaaaaaaaaa",
+        "Atproto-Content-Labelers": "did:web:labels.example",
+        "Retry-After": "7",
+    }
+    appview.answer = (200, {**listed, "Set-Cookie": "a=b", "X-Powered-By": "x", "Server": "s", "Location": "/"}, b"hi")
+
+    answer = box.get(TIMELINE, token)
+
+    assert {name: answer.headers.get(name.lower()) for name in listed} == listed
+    assert not {"set-cookie", "x-powered-by", "location"} & answer.headers.keys()
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["cache-control"] == "private"
+    assert answer.body == b"hi"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (400, b'{"error":"UnknownFeed","message":"m"}', (400, "UnknownFeed", "m")),
+        (404, b'{"error":"NotFound","message":"no"}', (404, "NotFound", "no")),
+        (429, b'{"error":"RateLimitExceeded","message":"slow"}', (429, "RateLimitExceeded", "slow")),
+        (500, b'{"error":"Overloaded","message":"later"}', (502, "Overloaded", "later")),
+        (500, b"", (502, "UpstreamFailure", "Upstream Failure")),
+        (503, b'{"error":7,"message":[]}', (503, "NotEnoughResources", "Not Enough Resources")),
+        (400, b"not json", (400, "InvalidRequest", "Invalid Request")),
+        (418, b'{"error":"Tea\\r\\nX: y"}', (418, "TeaX: y", "Invalid Request")),
+        (599, b"[]", (599, "UpstreamFailure", "Upstream Failure")),
+    ],
+)
+def test_errors_keep_name_and_message(
+    box: LiveBox, token: str, appview: FakeService, status: int, body: bytes, expected: tuple[int, str, str]
+) -> None:
+    appview.answer = (status, {**JSON, "Retry-After": "9", "Content-Language": "x"}, body)
+
+    answer = box.get(TIMELINE, token)
+
+    assert (answer.status, answer.json["error"], answer.json["message"]) == expected
+    assert answer.headers["content-type"].startswith("application/json")
+    assert answer.headers["retry-after"] == "9"
+    assert "content-language" not in answer.headers
+
+
+def test_an_error_that_is_not_json_is_told_by_its_status(box: LiveBox, token: str, appview: FakeService) -> None:
+    appview.answer = (502, {"Content-Type": "text/html"}, b"<html>" + b"x" * 100_000)
+
+    answer = box.get(TIMELINE, token)
+
+    assert answer.error == (502, "UpstreamFailure")
+    assert b"html" not in answer.body
+
+
+def test_a_packed_error_is_read(box: LiveBox, token: str, appview: FakeService) -> None:
+    body = gzip.compress(b'{"error":"Nope","message":"m"}')
+    appview.answer = (400, {**JSON, "Content-Encoding": "gzip"}, body)
+
+    answer = box.request("GET", f"/xrpc/{TIMELINE}", headers=_bearer(token, Accept_Encoding="gzip, br"))
+
+    assert answer.error == (400, "Nope")
+    assert appview.asked[0].headers["accept-encoding"] == "gzip"
+
+
+def test_a_bomb_of_an_error_is_no_more_than_its_status(box: LiveBox, token: str, appview: FakeService) -> None:
+    bomb = gzip.compress(b'{"error":"Big","message":"' + b"a" * 30_000_000 + b'"}')
+    assert len(bomb) < 64 << 10
+    appview.answer = (400, {**JSON, "Content-Encoding": "gzip"}, bomb)
+
+    assert box.get(TIMELINE, token).error == (400, "InvalidRequest")
+
+
+def test_a_redirect_is_a_fault_and_is_not_followed(box: LiveBox, token: str, appview: FakeService) -> None:
+    with fake_service() as elsewhere:
+        appview.answer = (302, {"Location": f"{elsewhere.url}/xrpc/{TIMELINE}"}, b"")
+
+        assert box.get(TIMELINE, token).error == (502, "UpstreamFailure")
+        assert elsewhere.asked == []
+
+
+def test_a_packed_answer_comes_back_as_it_was_packed(box: LiveBox, token: str, appview: FakeService) -> None:
+    packed = gzip.compress(json.dumps({"a": "x" * 5000}).encode())
+    appview.answer = (200, {**JSON, "Content-Encoding": "gzip"}, packed)
+
+    answer = box.request("GET", f"/xrpc/{TIMELINE}", headers=_bearer(token, Accept_Encoding="gzip, br, zstd"))
+
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["content-length"] == str(len(packed))
+    assert answer.body == packed
+
+
+def test_head_gives_the_length_and_no_body(box: LiveBox, token: str, appview: FakeService) -> None:
+    appview.answer = (200, {"Content-Type": "image/png"}, b"x" * 1234)
+
+    answer = box.request("HEAD", "/xrpc/com.example.getImage", headers=_bearer(token))
+
+    assert appview.asked[0].verb == "HEAD"
+    assert (answer.status, answer.headers["content-length"], answer.body) == (200, "1234", b"")
+    assert answer.headers["content-type"] == "image/png"
+
+
+# Bodies
+
+
+def test_a_packed_request_body_is_passed_on_packed(box: LiveBox, token: str, appview: FakeService) -> None:
+    packed = gzip.compress(b'{"a":1}')
+    headers = _bearer(token, Content_Type="application/json", Content_Encoding="gzip")
+
+    assert box.request("POST", "/xrpc/com.example.act", packed, headers).status == 200
+    (asked,) = appview.asked
+    assert asked.body == packed
+    assert asked.headers["content-encoding"] == "gzip"
+    assert asked.headers["content-length"] == str(len(packed))
+
+
+def test_an_upload_without_a_length_streams(box: LiveBox, token: str, appview: FakeService) -> None:
+    pieces = [bytes([number]) * 50_000 for number in range(40)]
+    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=20)
+    headers = {**_bearer(token), "Content-Type": "video/mp4"}
+
+    connection.request("POST", "/xrpc/com.example.upload", iter(pieces), headers, encode_chunked=True)
+
+    assert connection.getresponse().status == 200
+    connection.close()
+    (asked,) = appview.asked
+    assert asked.body == b"".join(pieces)
+    assert asked.headers["transfer-encoding"] == "chunked"
+
+
+def test_the_service_sees_an_upload_while_it_still_comes(box: LiveBox, token: str) -> None:
+    first_half_arrived = threading.Event()
+    half = b"a" * 1_000_000
+
+    def script(connection: socket.socket, head: bytes) -> None:
+        assert b"content-length: 2000000\r\n" in head.lower()
+        received = len(head.partition(b"\r\n\r\n")[2])
+        while received < 2 * len(half):
+            received += len(connection.recv(65536))
+            if received >= len(half) - 300_000:
+                first_half_arrived.set()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with raw_service(script) as url:
+        _point_appview_at(box, url)
+        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=20)
+        connection.putrequest("POST", "/xrpc/com.example.upload")
+        for name, value in {**_bearer(token), "Content-Length": "2000000", "Content-Type": "video/mp4"}.items():
+            connection.putheader(name, value)
+        connection.endheaders(half)
+        assert first_half_arrived.wait(10)
+        connection.send(half)
+        assert connection.getresponse().read() == b"ok"
+        connection.close()
+
+
+def test_an_early_refusal_of_an_upload_comes_through(box: LiveBox, token: str) -> None:
+    """A service may answer, and stop reading, before it has the whole body."""
+
+    def script(connection: socket.socket, _head: bytes) -> None:
+        body = b'{"error":"TooBig","message":"no"}'
+        connection.sendall(
+            b"HTTP/1.1 413 x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        time.sleep(5)
+
+    with raw_service(script) as url:
+        _point_appview_at(box, url)
+        headers = {**_bearer(token), "Content-Type": "video/mp4"}
+        assert box.request("POST", "/xrpc/com.example.upload", b"x" * 3_000_000, headers).error == (413, "TooBig")
+
+
+def test_an_answer_streams_and_a_slow_reader_slows_the_service(box: LiveBox, token: str, appview: FakeService) -> None:
+    sent = 0
+    piece = b"z" * 65536
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(800):
+            sent += len(piece)
+            yield piece
+
+    appview.answer = lambda _asked: (200, {"Content-Type": "application/octet-stream"}, pieces())
+    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=30)
+    connection.request("GET", "/xrpc/com.example.getLarge", headers=_bearer(token))
+    answer = connection.getresponse()
+    assert answer.read(10) == b"z" * 10  # the first bytes are there long before the last ones were made
+    deadline, before = time.monotonic() + 5, -1
+    while sent != before and time.monotonic() < deadline:
+        before = sent
+        time.sleep(0.3)
+
+    assert sent < 800 * len(piece) // 2
+    assert len(answer.read()) == 800 * len(piece) - 10
+    connection.close()
+
+
+def test_a_reader_who_leaves_frees_the_connection(box: LiveBox, token: str, appview: FakeService) -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"z" * 65536
+
+    appview.answer = lambda _asked: (200, {"Content-Type": "application/octet-stream"}, endless())
+    for _ in range(proxy_module.AT_ONCE + 5):
+        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=30)
+        connection.request("GET", "/xrpc/com.example.getLarge", headers=_bearer(token))
+        connection.getresponse().read(10)
+        connection.close()
+
+    appview.answer = (200, JSON, b"{}")
+    assert box.get(TIMELINE, token).status == 200
+
+
+# Services that misbehave
+
+
+def _point_appview_at(box: LiveBox, url: str) -> None:
+    from dataclasses import replace
+
+    assert box.app is not None
+    targets = box.app.services.proxy.targets
+    targets.appview = replace(targets.appview, url=url)
+
+
+def _raw(answer: bytes):
+    def script(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(answer)
+
+    return script
+
+
+def test_a_service_that_is_not_there_is_a_502(box: LiveBox, token: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    _point_appview_at(box, f"http://localhost:{port}")
+
+    assert box.get(TIMELINE, token).error == (502, "UpstreamFailure")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: yyyyyyyy\r\n" * 20000 + b"\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\nx",
+    ],
+    ids=["nothing", "half a head", "half a body", "bad chunk", "no HTTP", "head", "101", "huge"],
+)
+def test_a_service_that_dies_or_lies_at_once_is_a_502(box: LiveBox, token: str, answer: bytes) -> None:
+    with raw_service(_raw(answer)) as url:
+        _point_appview_at(box, url)
+        assert box.get(TIMELINE, token).error == (502, "UpstreamFailure")
+
+
+def test_more_than_announced_is_not_passed_on(box: LiveBox, token: str) -> None:
+    smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+    with raw_service(_raw(smuggled)) as url:
+        _point_appview_at(box, url)
+        assert [box.get(TIMELINE, token).body for _ in range(2)] == [b"ok", b"ok"]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 2000000", b"Transfer-Encoding: chunked"])
+def test_an_answer_that_breaks_off_later_does_not_look_whole(box: LiveBox, token: str, framing: bytes) -> None:
+    def script(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n")
+        piece = b"x" * 500_000
+        connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if b"chunked" in framing else piece)
+
+    with raw_service(script) as url:
+        _point_appview_at(box, url)
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            box.get("com.example.getLarge", token)
+
+
+def test_a_service_that_does_not_answer_in_time_is_a_504(
+    box: LiveBox, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_module, "HEAD_S", 0.3)
+    with raw_service(lambda _connection, _head: time.sleep(10)) as url:
+        _point_appview_at(box, url)
+        assert box.get(TIMELINE, token).error == (504, "UpstreamTimeout")
+
+
+def test_a_service_that_stops_in_the_middle_is_cut(box: LiveBox, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_module, "IDLE_S", 0.3)
+
+    def stalls(size: int):
+        def script(connection: socket.socket, _head: bytes) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * size)
+            time.sleep(10)
+
+        return script
+
+    with raw_service(stalls(0)) as url:
+        _point_appview_at(box, url)
+        assert box.get(TIMELINE, token).error == (504, "UpstreamTimeout")
+    with raw_service(stalls(1_000_000)) as url:
+        _point_appview_at(box, url)
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            box.get("com.example.getLarge", token)
+
+
+def test_a_slow_upload_may_last_longer_than_an_answer(
+    box: LiveBox, token: str, appview: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_module, "HEAD_S", 0.4)
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(5):
+            time.sleep(0.2)
+            yield b"x" * 1000
+
+    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=20)
+    headers = {**_bearer(token), "Content-Type": "video/mp4"}
+    connection.request("POST", "/xrpc/com.example.upload", pieces(), headers, encode_chunked=True)
+
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert len(appview.asked[0].body) == 5000
