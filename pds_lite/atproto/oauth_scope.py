@@ -195,7 +195,7 @@ class ScopeSet:
 
     def allows_rpc(self, lxm: str, aud: str) -> bool:
         """`lxm` "*" asks for a token that names no method. `aud` is `did#service`; a bare DID passes only for "*"."""
-        if lxm.startswith("chat.bsky."):
+        if lxm.lower().startswith("chat.bsky."):  # the domain of an NSID reads the same in any case
             whole = CHAT in self.texts
         else:
             whole = GENERIC in self.texts

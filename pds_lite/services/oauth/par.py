@@ -59,6 +59,8 @@ class Request:
     """The browser that opened it: no other may go on."""
     signed_in: bool = False
     """The owner gave the password for this very request."""
+    typed: tuple[str, str, bool] | None = field(default=None, repr=False)
+    """Name, password and "remember me" that are right and only wait for the code of the second factor."""
 
     @property
     def uri(self) -> str:

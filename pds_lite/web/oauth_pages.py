@@ -1,0 +1,253 @@
+"""The authorization page: sign in, say yes or no, go back to the app.
+
+    GET   show the step that is due: sign-in, consent, or straight back to the app
+    POST  form#sign-in, then form#consent (decisions.md); each ends in a redirect, so that a reload repeats nothing
+
+Rules that hold here
+- The owner is asked by name and address of the app, never by what the app calls itself.
+- An app that asks for another account than the one that lives here gets none.
+- Only the page that is open in this browser can answer (web/browser_session), and only for its own request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from microdot import Request, Response
+
+from pds_lite.errors import OAuthError, PdsError, RateLimited, Unauthorized
+from pds_lite.services.sign_in import CODE_NEEDED, CODE_WRONG, Caller
+from pds_lite.web import browser_session
+from pds_lite.web.pages import page_headers, render
+from pds_lite.web.scope_words import GROUPS, describe
+
+if TYPE_CHECKING:
+    from pds_lite.services.bundle import Services
+    from pds_lite.services.oauth.authorize import Answer, Authorization
+    from pds_lite.services.oauth.par import Request as Asked
+    from pds_lite.storage.account_store import Account
+    from pds_lite.web.browser_session import Form
+
+PATH = "/oauth/authorize"
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One request of the owner's browser to this page."""
+
+    services: Services
+    request: Request
+    asked: Asked
+    account: Account
+
+    def page(self, template: str, **context: Any) -> Response:
+        """A page of this request, whose forms may lead back to the app."""
+        browser = browser_session.browser_id(self.services, self.request)
+        token = browser_session.csrf_token(self.services, browser)
+        common = {"client_id": self.asked.client.client_id, "request_uri": self.asked.uri, "csrf": token}
+        response = render(
+            template,
+            self.request,
+            form_action=[_form_source(self.asked.redirect_uri)],
+            client=_shown(self.asked),
+            handle=self.account.handle,
+            host=urlsplit(self.services.config.public_url).netloc,
+            fields={**common, "step": template.removesuffix(".html")},
+            refusal={**common, "step": "refuse"},
+            **context,
+        )
+        return browser_session.keep_browser(self.services, self.request, response)
+
+    def back(self, answer: Answer) -> Response:
+        """The answer on its way to the app."""
+        if answer.mode != "form_post":
+            return _redirect(answer.location)
+        action = [_form_source(answer.redirect_uri)]
+        page = render(
+            "form_post.html",
+            self.request,
+            form_action=action,
+            action=answer.redirect_uri,
+            fields=answer.parameters,
+        )
+        page.headers["Referrer-Policy"] = "no-referrer"
+        return page
+
+
+async def show(services: Services, request: Request) -> Response:
+    """The step that is due."""
+    if request.headers.get("sec-fetch-dest", "document") != "document":
+        return _message(request, "This page cannot be shown inside another", ["Open it in a window of its own."])
+    try:
+        visit = _visit(services, request, request.args.get("request_uri", ""), request.args.get("client_id", ""))
+        return await _due(visit)
+    except PdsError as problem:
+        return _refused(request, problem)
+
+
+async def take_form(services: Services, request: Request) -> Response:
+    """The owner's answer to a step."""
+    try:
+        form = await browser_session.read_form(services, request)
+        visit = _visit(services, request, form.get("request_uri"), form.get("client_id"))
+        if form.get("decision") == "reject":
+            return visit.back(_authorization(services).refuse(visit.asked, "access_denied", "The owner said no"))
+        if form.get("step") == "sign_in":
+            return await _sign_in(visit, form)
+        if form.get("step") == "consent" and form.get("decision") == "accept":
+            return await _agree(visit, form)
+        raise OAuthError("This form is not complete.")
+    except PdsError as problem:
+        return _refused(request, problem)
+
+
+def _visit(services: Services, request: Request, request_uri: str, client_id: str) -> _Visit:
+    account = services.account.require()
+    if not request_uri or not client_id:
+        raise OAuthError("Apps begin a sign-in with a pushed request (PAR): request_uri or client_id is missing.")
+    asked = _authorization(services).open(request_uri, client_id, browser_session.browser_id(services, request))
+    return _Visit(services, request, asked, account)
+
+
+async def _due(visit: _Visit) -> Response:
+    asked, authorization = visit.asked, _authorization(visit.services)
+    if visit.account.status != "active":
+        return visit.back(authorization.refuse(asked, "access_denied", "The account is deactivated on this server"))
+    if not await _hint_is_ours(visit):
+        return visit.page("other_account.html", hint=asked.login_hint)
+    silent = asked.prompt == "none"
+    if not await _is_signed_in(visit):
+        if silent:
+            return visit.back(authorization.refuse(asked, "login_required", "The owner is not signed in here"))
+        return _sign_in_page(visit)
+    if not authorization.needs_consent(asked):
+        return visit.back(authorization.agree(asked, visit.account.did, asked.scopes.texts))
+    if silent:
+        return visit.back(authorization.refuse(asked, "consent_required", "The owner has to be asked"))
+    return await _consent_page(visit)
+
+
+async def _is_signed_in(visit: _Visit) -> bool:
+    """In this browser; for prompt=login, by the password given for this very request."""
+    if visit.asked.prompt == "login" and not visit.asked.signed_in:
+        return False
+    return await browser_session.current(visit.services, visit.request) is not None
+
+
+async def _hint_is_ours(visit: _Visit) -> bool:
+    """Whether the account the app asks for is the one that lives here, under whatever name it is known."""
+    hint = visit.asked.login_hint
+    if hint is None or hint in (visit.account.handle, visit.account.did.lower()):
+        return True
+    if hint.startswith("did:"):
+        return False
+    try:
+        return await visit.services.identity.resolve_handle(hint) == visit.account.did
+    except PdsError:
+        return False
+
+
+def _sign_in_page(visit: _Visit, problem: str = "", *, username: str | None = None) -> Response:
+    return visit.page(
+        "sign_in.html",
+        problem=problem,
+        asks_code=visit.asked.typed is not None,
+        username=username if username is not None else visit.account.handle,
+    )
+
+
+async def _sign_in(visit: _Visit, form: Form) -> Response:
+    """Checks what was typed. The password that only waits for its code is kept with the request, not on the page."""
+    asked, services = visit.asked, visit.services
+    held, asked.typed = asked.typed, None
+    name, password, remember = held or (form.get("username"), form.get("password"), form.get("remember") == "yes")
+    caller = Caller("oauth", visit.request.client_addr[0], asked.client.client_id)
+    try:
+        await services.sign_in.check(caller, name, password, form.get("code") or None)
+    except (Unauthorized, RateLimited) as problem:
+        if problem.error in (CODE_NEEDED, CODE_WRONG):
+            asked.typed = (name, password, remember)
+        return _sign_in_page(visit, _words(problem), username=name)
+    asked.signed_in = True
+    query = urlencode({"client_id": asked.client.client_id, "request_uri": asked.uri})
+    response = _redirect(f"{PATH}?{query}")
+    await browser_session.sign_in(services, visit.request, response, remember=remember)
+    return response
+
+
+def _words(problem: PdsError) -> str:
+    if problem.error == CODE_NEEDED:
+        return ""
+    if problem.error == CODE_WRONG:
+        return "The code is not right. Wait for the next one, or use a recovery code."
+    if isinstance(problem, RateLimited):
+        return f"{problem.message}. Try again in {max(1, problem.retry_after // 60)} minutes."
+    return "The handle or the password is not right. An app password does not work here."
+
+
+async def _consent_page(visit: _Visit) -> Response:
+    scopes = visit.asked.scopes
+    sets = await visit.services.oauth().permission_sets.all_of(scopes)
+    items = describe(scopes.texts, sets)
+    groups = [(group, [item for item in items if item.group == group]) for group in GROUPS]
+    return visit.page(
+        "consent.html",
+        groups=[(group, members) for group, members in groups if members],
+        account_page=f"{visit.services.config.public_url}/account",
+    )
+
+
+async def _agree(visit: _Visit, form: Form) -> Response:
+    if not await _is_signed_in(visit) or visit.account.status != "active" or not await _hint_is_ours(visit):
+        return await _due(visit)
+    agreed = form.all("scope")
+    return visit.back(_authorization(visit.services).agree(visit.asked, visit.account.did, agreed))
+
+
+def _authorization(services: Services) -> Authorization:
+    return services.oauth().authorization
+
+
+def _shown(asked: Asked) -> dict[str, Any]:
+    """How the app is named: by its address, since its own name proves nothing."""
+    back = urlsplit(asked.redirect_uri)
+    host = urlsplit(asked.client.client_id).netloc
+    return {
+        "id": asked.client.client_id,
+        "host": "An app on this device" if asked.client.is_local else host,
+        "is_local": asked.client.is_local,
+        "back_to": f"{back.scheme}://{back.netloc}" if back.netloc else f"{back.scheme}:",
+    }
+
+
+def _form_source(redirect_uri: str) -> str:
+    """The CSP source of a redirect URI. A bracketed address is no source, so its scheme stands for it."""
+    url = urlsplit(redirect_uri)
+    if not url.netloc or "[" in url.netloc:
+        return f"{url.scheme}:"
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _redirect(location: str) -> Response:
+    headers = page_headers("none")
+    headers["Referrer-Policy"] = "no-referrer"
+    return Response(b"", 303, {**headers, "Location": location})
+
+
+def _refused(request: Request, problem: PdsError) -> Response:
+    status = problem.status if 400 <= problem.status < 600 else 500
+    page = _message(
+        request,
+        "This sign-in cannot go on",
+        [problem.message, "Go back to the app and begin again."],
+        status=status,
+    )
+    if isinstance(problem, RateLimited):
+        page.headers["Retry-After"] = str(problem.retry_after)
+    return page
+
+
+def _message(request: Request, title: str, lines: list[str], *, status: int = 400) -> Response:
+    return render("message.html", request, status=status, title=title, lines=lines)

@@ -1,0 +1,96 @@
+"""HTML pages: rendered on the server, readable without JavaScript, closed against everything that is not theirs.
+
+Rules that hold here
+- Jinja2 is imported with the first page, escapes everything, and takes templates from this package only.
+- Every page has a strict Content-Security-Policy: nothing but our own stylesheet, scripts only with this answer's
+  nonce, no frames around it, forms only to us and to the targets the handler names (Chromium applies form-action to
+  the redirects after a form, too).
+- Pages are never cached and never say where somebody came from.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microdot import Request, Response
+
+from pds_lite.http.asgi import WebApp
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_HERE = Path(__file__).parent
+STATIC = {"style.css": "text/css; charset=utf-8"}
+"""Every file that is served, with its type."""
+
+
+def mount(app: WebApp) -> None:
+    """Adds the stylesheet's route."""
+
+    @app.route("/static/<name>", methods=["GET", "HEAD"])
+    async def static(_request: Request, name: str) -> Response:
+        if name not in STATIC:
+            return Response("not found\n", 404, {"Content-Type": "text/plain; charset=utf-8"})
+        headers = {"Content-Type": STATIC[name], "Cache-Control": "public, max-age=86400, immutable"}
+        return Response(_static(name), 200, {**headers, "X-Content-Type-Options": "nosniff"})
+
+
+def render(
+    template: str, request: Request, *, status: int = 200, form_action: Sequence[str] = (), **context: Any
+) -> Response:
+    """The page `template` with `context`; `form_action` are CSP sources that forms may lead to besides this server."""
+    nonce = secrets.token_urlsafe(16)
+    html = _environment().get_template(template).render(nonce=nonce, style=style_url(), path=request.path, **context)
+    return Response(html.encode(), status, page_headers(nonce, form_action))
+
+
+def page_headers(nonce: str, form_action: Sequence[str] = ()) -> dict[str, str]:
+    """The headers of every page."""
+    targets = " ".join(("'self'", *form_action))
+    policy = (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+        f"frame-ancestors 'none'; script-src 'nonce-{nonce}'; form-action {targets}"
+    )
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy,
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Cache-Control": "no-store",
+    }
+
+
+def style_url() -> str:
+    """Where the stylesheet is; the name changes with its content, so that it may be cached for long."""
+    return f"/static/style.css?{_version('style.css')}"
+
+
+@cache
+def _static(name: str) -> bytes:
+    return (_HERE / "static" / name).read_bytes()
+
+
+@cache
+def _version(name: str) -> str:
+    return sha256(_static(name)).hexdigest()[:12]
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
