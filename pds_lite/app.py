@@ -26,11 +26,19 @@ from pds_lite.net.http_client import HttpClient
 from pds_lite.services import key_store, passwords
 from pds_lite.services.access import AccessControl
 from pds_lite.services.account import Accounts
+from pds_lite.services.account_deletion import AccountDeletion
+from pds_lite.services.account_flows import AccountFlows
 from pds_lite.services.blobs import Blobs
 from pds_lite.services.bundle import Services
+from pds_lite.services.codes import Codes
 from pds_lite.services.crawlers import Crawlers
+from pds_lite.services.handle_change import HandleChange
 from pds_lite.services.feed_generators import FeedGenerators
 from pds_lite.services.identity import Identity
+from pds_lite.services.key_rotation import KeyRotation
+from pds_lite.services.mailer import Mailer
+from pds_lite.services.plc_account import PlcAccount
+from pds_lite.services.plc_watch import PlcWatch
 from pds_lite.services.local_views import LocalViews
 from pds_lite.services.preferences import Preferences
 from pds_lite.services.proxy import Proxy
@@ -45,6 +53,7 @@ from pds_lite.services.sequencer import Sequencer, Window
 from pds_lite.services.service_auth import ServiceAuth
 from pds_lite.services.sessions import Sessions
 from pds_lite.services.sign_up import SignUp
+from pds_lite.services.takedowns import Takedowns
 from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
@@ -75,6 +84,7 @@ class App:
         """Loads what the services keep in memory. In a running event loop. Raises StoreBroken."""
         services = self.services
         services.account.start()
+        services.takedowns.start()
         services.sessions.start()
         services.sequencer.start()
         services.repo.start()
@@ -100,12 +110,14 @@ class App:
         control_server = control.ControlServer(services.config.data_dir, control_commands(services))
         await control_server.start()
         services.crawlers.start()
+        services.plc_watch.start()
         announcer = self._announcer()
         self._tasks = [
             asyncio.create_task(coroutine)
             for coroutine in (
                 _every(HOUSEKEEPING_S, self._keep_house),
                 self._publish(),
+                self._finish(),
             )
         ]
         try:
@@ -114,6 +126,8 @@ class App:
         finally:
             await control_server.stop()
             await services.crawlers.stop()
+            await services.plc_watch.stop()
+            await services.mailer.stop()
             if announcer is not None:
                 await announcer.stop()
 
@@ -140,6 +154,18 @@ class App:
                 return
             except PdsError as problem:
                 log.warning("could not publish %s yet: %s", account.did, problem.message)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
+
+    async def _finish(self) -> None:
+        """Ends what a power cut ended in the middle: the deletion of an account, the rotation of a key."""
+        with contextlib.suppress(PdsError):  # a full disk: what is left is left for the next start
+            await self.services.deletion.resume()
+        wait, longest = PUBLISH_RETRY_S
+        while self.services.key_rotation.is_unfinished:
+            with contextlib.suppress(PdsError):
+                await self.services.key_rotation.finish()
+                return
             await asyncio.sleep(wait)
             wait = min(wait * 2, longest)
 
@@ -187,7 +213,20 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     proxy = Proxy(http, ProxyTargets(config, identity), service_auth)
     recent = RecentRecords(store, repo)
     views = LocalViews(config.public_url, accounts, recent, proxy)
+    plc = PlcAccount(config, store, keys, identity=identity, accounts=accounts, repo=repo)
+    codes, mailer = Codes(clock, store), Mailer(config)
     blobs = Blobs(store, BlobStore(config.data_dir / BLOBS_FOLDER), clock, config.blob_limit)
+    importer = RepoImport(store, repo, identity, clock, config.data_dir, config.import_limit)
+    deletion = AccountDeletion(
+        store,
+        keys,
+        accounts=accounts,
+        sessions=sessions,
+        repo=repo,
+        importer=importer,
+        blobs=blobs,
+        sequencer=sequencer,
+    )
     return Services(
         config=config,
         clock=clock,
@@ -200,6 +239,17 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         sessions=sessions,
         access=AccessControl(config, sessions, service_auth),
         service_auth=service_auth,
+        plc=plc,
+        plc_watch=PlcWatch(
+            store, clock, identity=identity, accounts=accounts, plc_account=plc, every=config.plc_watch_s
+        ),
+        handles=HandleChange(config, identity, accounts, plc),
+        key_rotation=KeyRotation(config, store, keys, identity=identity, accounts=accounts, repo=repo, plc=plc),
+        codes=codes,
+        mailer=mailer,
+        flows=AccountFlows(accounts, sessions, codes, mailer, deletion),
+        deletion=deletion,
+        takedowns=Takedowns(store, accounts, sessions),
         sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),
         proxy=proxy,
         feed_generators=FeedGenerators(store, clock, http, identity, accounts, proxy),
@@ -209,7 +259,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         blobs=blobs,
         repo=repo,
         reader=RepoReader(store, repo.snapshots, clock, limits.exports),
-        importer=RepoImport(store, repo, identity, clock, config.data_dir, config.import_limit),
+        importer=importer,
         crawlers=Crawlers(
             http,
             clock,

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pds_lite import __version__
-from pds_lite.box import board
+from pds_lite.box import board, identity_commands
 from pds_lite.box.control import Channel
 from pds_lite.box.setup import wait_for_claim
 from pds_lite.errors import BadInput, PdsError
@@ -57,6 +57,7 @@ async def status(services: Services, _parameters: Parameters, _channel: Channel)
         "subscribers": services.sequencer.subscribers,
         "sessions": len(services.sessions.live()),
         "read_only": services.repo.read_only,
+        "plc_watch": identity_commands.watch_view(services),
         "clock_trusted": services.clock.trusted(),
         "fingerprint": services.keys.box.fingerprint,
         "disk_free": disk.free,
@@ -75,6 +76,11 @@ async def doctor(services: Services, _parameters: Parameters, _channel: Channel)
         problems.append(("read_only", f"the box does not write: {services.repo.read_only}"))
     if not config.dev and not services.clock.trusted():
         problems.append(("clock", "nothing confirms the clock: no time server reached, no hardware clock"))
+    if services.key_rotation.is_unfinished:
+        problems.append(("key_rotation", "a rotation of the signing key is unfinished: pds-lite identity rotate-key"))
+    if services.mailer.trouble is not None:
+        problems.append(("mail", f"mails do not go out: {services.mailer.trouble}"))
+    problems += [("plc_alarm", sentence) for sentence in services.plc_watch.sentences()]
     account = services.account.account
     if account is None:
         problems.append(("no_account", "there is no account yet: pds-lite account claim-code shows how to begin"))
@@ -84,7 +90,8 @@ async def doctor(services: Services, _parameters: Parameters, _channel: Channel)
         if not await services.account.did_document_leads_here():
             problems.append(("did_document", "the DID document does not lead to this box"))
         try:
-            if await services.identity.resolve_handle(account.handle) != account.did:
+            # As the world sees it: the box itself always knows its own handle.
+            if await services.identity.resolve_handle(account.handle, refresh=True) != account.did:
                 problems.append(("handle", f"{account.handle} resolves to another DID"))
         except PdsError as problem:
             problems.append(("handle", f"{account.handle} does not resolve: {problem.message}"))
@@ -125,9 +132,7 @@ async def account_password(services: Services, parameters: Parameters, _channel:
 
 async def account_codes(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Pending codes: what would otherwise come by e-mail."""
-    now = services.clock.now_us()
-    with services.store.read() as txn:
-        codes = [code for code in account_store.list_codes(txn) if code.expires_us > now]
+    codes = services.codes.pending()
     return {
         "codes": [{"purpose": code.purpose, "code": code.code, "expires": iso_time(code.expires_us)} for code in codes]
     }
@@ -206,6 +211,7 @@ async def repo_verify(services: Services, _parameters: Parameters, _channel: Cha
 
 
 COMMANDS = {
+    **identity_commands.COMMANDS,
     "status": status,
     "doctor": doctor,
     "account.show": account_show,

@@ -17,6 +17,7 @@ COMMANDS = {
     "status": "what this box is, and how it does",
     "doctor": "look for trouble; with --store check every stored byte",
     "account": "show the account; passwords, app passwords, codes; activate or deactivate",
+    "identity": "the DID: show, new handle or key; undo and recover with the recovery key, on any computer",
     "repo": "export, import or verify the repository",
     "discover": "find boxes on this network",
     "version": "versions of pds-lite and of what it stands on",

@@ -27,6 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
             print("              its DID is not published: pds-lite account publish")
     print(f"  repository  {facts['records']} records, rev {facts['rev'] or 'none'}")
     print(f"  stream      seq {facts['seq']}, {facts['subscribers']} subscribers; {facts['sessions']} sessions")
+    for alarm in facts["plc_watch"]["alarms"]:
+        print(f"  ALARM       {alarm['text']}")
+    if facts["plc_watch"]["trouble"]:
+        print(f"  ALARM       {facts['plc_watch']['trouble']}")
     if facts["read_only"]:
         print(f"  READ-ONLY   {facts['read_only']}")
     if not facts["clock_trusted"]:

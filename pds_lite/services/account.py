@@ -199,6 +199,8 @@ class Accounts:
         Raises BadInput (IncompatibleDidDoc) while the DID document leads elsewhere.
         """
         account = self.require()
+        if account.status == "takendown":
+            raise Unauthorized("Account has been taken down", error="AccountTakedown")
         await self._check_did_document(account)
         announce: list[Announcement] = [IdentityEvent(account.handle), AccountEvent(True, None)]
         if not self._head_is_ours():
@@ -209,7 +211,7 @@ class Accounts:
     async def deactivate(self) -> None:
         """Stops the account here; reading and moving out go on. Nothing happens when it is deactivated already."""
         account = self.require()
-        if account.status == "deactivated":
+        if account.status != "active":
             return
         await self.change(lambda account: replace(account, status="deactivated"), [AccountEvent(False, "deactivated")])
 

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from pds_lite.net.http_client import HttpClient
     from pds_lite.services.access import AccessControl
     from pds_lite.services.account import Accounts
+    from pds_lite.services.account_deletion import AccountDeletion
+    from pds_lite.services.account_flows import AccountFlows
     from pds_lite.services.blobs import Blobs
+    from pds_lite.services.codes import Codes
     from pds_lite.services.crawlers import Crawlers
+    from pds_lite.services.handle_change import HandleChange
     from pds_lite.services.feed_generators import FeedGenerators
     from pds_lite.services.identity import Identity
+    from pds_lite.services.key_rotation import KeyRotation
     from pds_lite.services.key_store import Keys
+    from pds_lite.services.mailer import Mailer
     from pds_lite.services.preferences import Preferences
+    from pds_lite.services.plc_account import PlcAccount
+    from pds_lite.services.plc_watch import PlcWatch
     from pds_lite.services.proxy import Proxy
     from pds_lite.services.rate_limits import RateLimits
     from pds_lite.services.read_after_write import ReadAfterWrite
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from pds_lite.services.service_auth import ServiceAuth
     from pds_lite.services.sessions import Sessions
     from pds_lite.services.sign_up import SignUp
+    from pds_lite.services.takedowns import Takedowns
     from pds_lite.storage.store import Store
 
 
@@ -50,6 +59,17 @@ class Services:
     sessions: Sessions
     access: AccessControl
     service_auth: ServiceAuth
+    plc: PlcAccount
+    """The account's did:plc: read, signed for, submitted."""
+    plc_watch: PlcWatch
+    handles: HandleChange
+    key_rotation: KeyRotation
+    codes: Codes
+    mailer: Mailer
+    flows: AccountFlows
+    """E-mail address, password reset and deletion, by codes."""
+    deletion: AccountDeletion
+    takedowns: Takedowns
     sign_up: SignUp
     proxy: Proxy
     feed_generators: FeedGenerators

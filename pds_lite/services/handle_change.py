@@ -17,6 +17,7 @@ from pds_lite.atproto.syntax import is_plc_did, is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, BadSyntax, PdsError
 from pds_lite.services.plc_account import with_handle
 from pds_lite.services.repo_writer import IdentityEvent
+from pds_lite.services.takedowns import require_not_taken_down
 
 if TYPE_CHECKING:
     from pds_lite.config import Config
@@ -45,6 +46,7 @@ class HandleChange:
         """Makes `text` the handle. Raises BadInput (InvalidHandle, or how it does not lead here), UpstreamFailure."""
         async with self._plc.changing:
             account = self._accounts.require()
+            require_not_taken_down(account)
             handle = self._parse(text)
             await self._prove(handle, account)
             waiting = account.plc_op

@@ -69,7 +69,7 @@ class PlcAccount:
         """
         account = self._require_plc()
         if account.plc_op is not None:
-            return self._append_waiting(account.plc_op, edit)
+            return await self._append_waiting(account.plc_op, edit)
         last = await self._last_operation(account.did)
         changes = edit(plc.normalized(last))
         if any(last.get(name) != value for name, value in changes.items()):
@@ -86,7 +86,7 @@ class PlcAccount:
             last = await self._last_operation(account.did)
             changes = {name: given[name] for name in FIELDS if given.get(name) is not None}
             operation = self._sign(last, changes)
-            await self._store.write(lambda txn: identity_store.note_made(txn, str(plc.op_cid(operation))), "plc")
+            await self._note(operation)
         return operation
 
     async def submit(self, operation: object) -> None:
@@ -140,7 +140,7 @@ class PlcAccount:
 
     # -- parts
 
-    def _append_waiting(self, waiting: bytes, edit: Edit) -> bytes:
+    async def _append_waiting(self, waiting: bytes, edit: Edit) -> bytes:
         operations = waiting_operations(waiting)
         last = operations[-1]
         changes = edit(plc.normalized(last))
@@ -148,7 +148,9 @@ class PlcAccount:
             return waiting
         if len(operations) >= MAX_WAITING:
             raise BadInput("the DID was changed too often before its publication", hint="pds-lite identity publish")
-        return dag_cbor.encode([*operations, self._sign(last, changes)])
+        operation = self._sign(last, changes)
+        await self._note(operation)
+        return dag_cbor.encode([*operations, operation])
 
     def _sign(self, last: Operation, changes: Mapping[str, Any]) -> dict[str, Any]:
         if self._keys.rotation.did_key not in plc.normalized(last)["rotationKeys"]:
@@ -165,8 +167,7 @@ class PlcAccount:
         return audit.last
 
     async def _publish(self, did: str, operation: Operation) -> None:
-        cid = str(plc.op_cid(operation))
-        await self._store.write(lambda txn: identity_store.note_made(txn, cid), "plc")
+        await self._note(operation)
         failpoints.hit("plc.noted")
         await self._identity.publish_plc(did, operation)
         failpoints.hit("plc.published")
@@ -176,6 +177,10 @@ class PlcAccount:
             identity_store.put_plc(txn, replace(row, last_op=dag_cbor.encode(dict(operation))))
 
         await self._store.write(remember, "plc")
+
+    async def _note(self, operation: Operation) -> None:
+        cid = str(plc.op_cid(operation))
+        await self._store.write(lambda txn: identity_store.note_made(txn, cid), "plc")
 
     def _check_submitted(self, operation: object, account: Account) -> None:
         if not isinstance(operation, dict) or operation.get("type") != "plc_operation":

@@ -13,7 +13,7 @@ It does not know who asks, nor whether the account is active.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,15 +65,30 @@ class RepoReader:
 
     # Records as JSON text
 
-    def get_record(self, did: str, collection: str, rkey: str, cid: str | None) -> bytes:
-        """{"uri","cid","value"} of one record. Raises NotFound, also if it has another CID than `cid`."""
+    def get_record(
+        self, did: str, collection: str, rkey: str, cid: str | None, hidden: Container[bytes] = ()
+    ) -> bytes:
+        """{"uri","cid","value"} of one record.
+
+        Raises NotFound, also if it has another CID than `cid` or its path is in `hidden`.
+        """
+        path = f"{collection}/{rkey}".encode()
         with self._store.read() as txn:
-            record = repo_store.get_record(txn, f"{collection}/{rkey}".encode())
-        if record is None or (cid is not None and cid != str(record.cid)):
+            record = repo_store.get_record(txn, path)
+        if record is None or (cid is not None and cid != str(record.cid)) or path in hidden:
             raise NotFound(f"Could not locate record: at://{did}/{collection}/{rkey}", error="RecordNotFound")
         return _record_json(f"at://{did}/{collection}/{rkey}", record)
 
-    def list_records(self, did: str, collection: str, limit: int, cursor: str | None, *, oldest_first: bool) -> bytes:
+    def list_records(
+        self,
+        did: str,
+        collection: str,
+        limit: int,
+        cursor: str | None,
+        *,
+        oldest_first: bool,
+        hidden: Container[bytes] = (),
+    ) -> bytes:
         """{"records","cursor"}: a page in the order of record keys; `cursor` is the last key of the page before it.
 
         There is no cursor on the last page, so that a client may follow it until it is gone.
@@ -87,7 +102,8 @@ class RepoReader:
         page: list[tuple[bytes, Record]] = []
         with self._store.read() as txn:
             for entry in repo_store.scan_records(txn, low=low, high=high, reverse=not oldest_first):
-                page.append(entry)
+                if entry[0] not in hidden:
+                    page.append(entry)
                 if len(page) > limit:
                     break
         more = len(page) > limit

@@ -262,6 +262,24 @@ class RepoWriter:
             self._sync(txn)
         self._save_tree(txn)
 
+    async def erase(self, change: Callable[[WriteTxn], None]) -> None:
+        """Ends the repository: #account says that it is deleted, and `change` takes it out of the store, in one step.
+
+        Raises Unavailable (ImportInProgress) beside an import. Every export that runs is cut.
+        """
+        await self._store.write(partial(self._erase, change), "erase", frees=True)
+
+    def _erase(self, change: Callable[[WriteTxn], None], txn: WriteTxn) -> None:
+        if self.importing:
+            raise _importing()
+        self._read_account(txn)
+        self._append(txn, partial(firehose.account_frame, did=self._did, active=False, status="deleted"))
+        txn.after_commit(self.snapshots.clear)
+        txn.after_abort(partial(setattr, self, "_planned", self._planned))
+        txn.after_abort(self._forget_status)
+        change(txn)
+        self._planned, self._status, self._unsaved = None, None, 0
+
     # The step's parts, on the writer thread
 
     def _commit(
@@ -321,6 +339,8 @@ class RepoWriter:
             raise _importing()
         if self._status is None:
             self._read_account(txn)
+        if self._status == "takendown":
+            raise AccountInactive("Account has been taken down", error="AccountTakedown")
         if self._status != "active":
             raise AccountInactive("Account is deactivated", error="AccountDeactivated")
 

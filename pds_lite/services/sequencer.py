@@ -249,5 +249,11 @@ class Sequencer:
             if not dropped:
                 return gone
 
+    async def forget_before(self, seq: int) -> None:
+        """Drops every event before this one: the account they tell of is gone."""
+        step = partial(event_log.prune, before_us=seq, max_total_bytes=1 << 60, budget=PRUNE_BUDGET)
+        while await self._store.write(step, "prune events", frees=True):
+            pass
+
     def _prune_some(self, start: int, txn: WriteTxn) -> int:
         return event_log.prune(txn, start, self._window.max_bytes, PRUNE_BUDGET)

@@ -24,10 +24,13 @@ from pds_lite.atproto.syntax import is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, BadKey, BadSyntax, PdsError, Unauthorized
 from pds_lite.services.account import PUBLIC_PLC, hash_new_password
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
-from pds_lite.storage import account_store
+from pds_lite.storage import account_store, identity_store
 from pds_lite.storage.account_store import Account
+from pds_lite.storage.identity_store import PlcRow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pds_lite.clock import Clock
     from pds_lite.config import Config
     from pds_lite.services.account import Accounts
@@ -91,8 +94,11 @@ class SignUp:
             await self._identity.publish_plc(did, operation)
         elif operation is not None:
             account = replace(account, plc_op=encode(operation))
+        cid = "" if operation is None else str(plc.op_cid(operation))
         await self._store_account(
-            account, [IdentityEvent(handle), AccountEvent(True, None), CommitEvent(), SyncEvent()]
+            account,
+            [IdentityEvent(handle), AccountEvent(True, None), CommitEvent(), SyncEvent()],
+            lambda txn: identity_store.begin(txn, cid) if cid else identity_store.forget(txn),
         )
         return account
 
@@ -108,7 +114,12 @@ class SignUp:
         handle = self._check_handle(wanted.handle)
         await self._check_handle_belongs(handle, did)
         account = await self._row(wanted, did, handle, "deactivated")
-        await self._store_account(account, [CommitEvent(silent=True)])
+        recovery_key = _check_recovery_key(wanted.recovery_key) if wanted.recovery_key is not None else ""
+        await self._store_account(
+            account,
+            [CommitEvent(silent=True)],
+            lambda txn: identity_store.put_plc(txn, PlcRow(recovery_key=recovery_key)),
+        )
         return account
 
     async def open_claim(self, code: str | None) -> None:
@@ -165,13 +176,8 @@ class SignUp:
 
     def _genesis(self, handle: str, recovery_key: str | None) -> dict[str, Any]:
         rotation_keys = [self._keys.rotation.did_key]
-        if recovery_key is not None:
-            try:
-                parse_did_key(recovery_key)
-            except BadKey as problem:
-                raise BadInput(f"recoveryKey: {problem.message}") from None
-            if recovery_key not in rotation_keys:
-                rotation_keys.insert(0, recovery_key)
+        if recovery_key is not None and _check_recovery_key(recovery_key) not in rotation_keys:
+            rotation_keys.insert(0, recovery_key)
         operation = plc.genesis(rotation_keys, self._keys.signing.did_key, handle, self._config.public_url)
         return plc.sign_op(operation, self._keys.rotation)
 
@@ -189,15 +195,27 @@ class SignUp:
             plc_op=None,
         )
 
-    async def _store_account(self, account: Account, announce: list[Announcement]) -> None:
+    async def _store_account(
+        self, account: Account, announce: list[Announcement], also: Callable[[WriteTxn], None]
+    ) -> None:
         def change(txn: WriteTxn) -> None:
             if account_store.get_account(txn) is not None:
                 raise _taken()
             account_store.put_account(txn, account)
             account_store.delete_claim(txn)
+            also(txn)
 
         await self._repo.transact(change, announce)
         self._accounts.adopt(account)
+
+
+def _check_recovery_key(recovery_key: str) -> str:
+    """The did:key as it is. Raises BadInput."""
+    try:
+        parse_did_key(recovery_key)
+    except BadKey as problem:
+        raise BadInput(f"recoveryKey: {problem.message}") from None
+    return recovery_key
 
 
 def _taken() -> BadInput:

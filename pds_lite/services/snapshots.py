@@ -144,6 +144,13 @@ class Snapshots:
 
     def replace(self, head: Head) -> None:
         """An import put another repository in place: `head` is durable and every view is lost."""
+        self._change_repository(head)
+
+    def clear(self) -> None:
+        """There is no repository any more, and every view is lost."""
+        self._change_repository(None)
+
+    def _change_repository(self, head: Head | None) -> None:
         with self._lock:
             self._head = head
             self._pending.clear()

@@ -39,9 +39,10 @@ class PlcAlarm:
 class PlcRow:
     """`judged` entries of the log, the last of which is `last_cid`, are known to be right or have raised their alarm.
 
-    None judged and nothing made means that there is no baseline yet: the account moved in with a log of its own.
+    Without a baseline the next log seen becomes it: the account moved in with a history of its own.
     """
 
+    baseline: bool = False
     judged: int = 0
     last_cid: str = ""
     made: tuple[str, ...] = ()
@@ -53,11 +54,6 @@ class PlcRow:
     """did:key that the owner named when the account moved in."""
     last_op: bytes = b""
     """The operation in force at the last look, or the last one of ours that was published, as DAG-CBOR."""
-
-    @property
-    def has_baseline(self) -> bool:
-        """Whether there is anything to compare a log with."""
-        return self.judged > 0 or bool(self.made)
 
 
 def get_plc(txn: "Txn") -> PlcRow:
@@ -93,6 +89,11 @@ def note_made(txn: "WriteTxn", cid: str) -> None:
     row = get_plc(txn)
     if cid not in row.made:
         put_plc(txn, replace(row, made=(*row.made, cid)))
+
+
+def begin(txn: "WriteTxn", genesis_cid: str) -> None:
+    """The identity begins here, with this operation: every other one in its log must be ours, too."""
+    put_plc(txn, PlcRow(baseline=True, made=(genesis_cid,)))
 
 
 def forget(txn: "WriteTxn") -> None:

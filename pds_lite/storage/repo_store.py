@@ -279,12 +279,22 @@ def put_imported(txn: "WriteTxn", records: Iterable[tuple[bytes, Cid, bytes]], r
 
 def flip(txn: "WriteTxn", head: Head) -> None:
     """Make the idle generation the live one, under its new head. The saved tree belongs to the old one and goes."""
+    _change_generation(txn)
+    txn.put(Table.META, META_HEAD, head.commit_block)
+    failpoints.hit("import.flip")
+
+
+def flip_to_nothing(txn: "WriteTxn") -> None:
+    """Make the idle generation, which must be empty, the live one, without a head: there is no repository."""
+    _change_generation(txn)
+    txn.delete(Table.META, META_HEAD)
+
+
+def _change_generation(txn: "WriteTxn") -> None:
     generation = txn.generation = 1 - read_generation(txn)
     txn.put(Table.META, META_GENERATION, bytes((generation,)))
-    txn.put(Table.META, META_HEAD, head.commit_block)
     for key, _value in list(txn.scan(Table.SPARSE)):
         txn.delete(Table.SPARSE, key)
-    failpoints.hit("import.flip")
 
 
 def drop_idle(txn: "WriteTxn", budget: int) -> bool:

@@ -149,7 +149,8 @@ async def get_record(services: Services, call: Call) -> Reply:
         account = _readable_repo(services, call)
     except NotFound as problem:
         raise NotFound(problem.message, error="RecordNotFound") from None
-    body = services.reader.get_record(account.did, params["collection"], params["rkey"], params.get("cid"))
+    hidden = services.takedowns.paths
+    body = services.reader.get_record(account.did, params["collection"], params["rkey"], params.get("cid"), hidden)
     return Reply(body, _JSON)
 
 
@@ -164,6 +165,7 @@ async def list_records(services: Services, call: Call) -> Reply:
         params.get("limit", 50),
         params.get("cursor"),
         oldest_first=params.get("reverse", False),
+        hidden=services.takedowns.paths,
     )
     return Reply(body, _JSON)
 

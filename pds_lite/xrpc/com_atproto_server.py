@@ -16,6 +16,7 @@ from pds_lite.services.bundle import Services
 from pds_lite.services.commit_clock import iso_time
 from pds_lite.services.sessions import TokenPair
 from pds_lite.services.sign_up import NewAccount
+from pds_lite.services.takedowns import require_not_taken_down
 from pds_lite.xrpc.router import Call, procedure, query
 
 _NS = "com.atproto.server."
@@ -45,6 +46,8 @@ async def create_session(services: Services, call: Call) -> dict[str, Any]:
     services.limits.check_login(identifier, call.client)
     login = await services.account.log_in(identifier, password)
     account = services.account.require()
+    if not given.get("allowTakendown"):
+        require_not_taken_down(account)
     tokens = await services.sessions.open(account.did, login.app_password, login.privileged)
     return _session(services, tokens)
 

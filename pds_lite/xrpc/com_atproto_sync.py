@@ -21,6 +21,7 @@ from pds_lite.atproto.repo import Head
 from pds_lite.errors import AccountInactive, BadInput, NotFound
 from pds_lite.services.access import Access, Kind
 from pds_lite.services.bundle import Services
+from pds_lite.services.takedowns import TAKEN_DOWN
 from pds_lite.storage import blob_store
 from pds_lite.storage.account_store import Account
 from pds_lite.storage.blob_store import BlobRow
@@ -47,6 +48,8 @@ def _repo(services: Services, call: Call, did: str) -> Account:
     if account is None or did != account.did:
         raise NotFound(f"Could not find repo for DID: {did[:300]}", error="RepoNotFound")
     if account.status != "active" and not call.principal.is_account and call.principal.kind is not Kind.ADMIN:
+        if account.status == TAKEN_DOWN:
+            raise AccountInactive(f"Repo has been takendown: {did}", error="RepoTakendown", status=400)
         raise AccountInactive(f"Repo has been deactivated: {did}", error="RepoDeactivated", status=400)
     return account
 
@@ -158,7 +161,7 @@ async def get_blob(services: Services, call: Call) -> Reply:
     _repo(services, call, call.params["did"])
     cid = Cid.parse(call.params["cid"])
     row = services.blobs.row(cid)
-    if row is None or not row.refs:
+    if row is None or not row.refs or services.takedowns.hides_blob(cid):
         raise NotFound("Blob not found", error="BlobNotFound")
     etag = f'"{cid}"'
     headers = {**_BLOB_HEADERS, "etag": etag, "content-disposition": f'attachment; filename="{cid}"'}

@@ -1,8 +1,9 @@
 """A DNS server for tests: answers TXT questions over UDP from a table, on a port of the system's choice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import dns.flags
 import dns.message
@@ -49,3 +50,21 @@ async def dns_server(table: Mapping[str, list[str] | str | None]) -> AsyncIterat
         yield f"127.0.0.1:{transport.get_extra_info('sockname')[1]}", asked
     finally:
         transport.close()
+
+
+@contextmanager
+def dns_thread(table: Mapping[str, list[str] | str | None]) -> Iterator[str]:
+    """The address of such a server in a thread of its own, for tests without an event loop. `table` may change."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    transport, _ = asyncio.run_coroutine_threadsafe(
+        loop.create_datagram_endpoint(lambda: _Protocol(table, []), local_addr=("127.0.0.1", 0)), loop
+    ).result(10)
+    try:
+        yield f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    finally:
+        loop.call_soon_threadsafe(transport.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,12 +1,20 @@
-"""com.atproto.identity reads: ourselves without a network, others by their homes."""
+"""com.atproto.identity: ourselves without a network, others by their homes; changes that keep what is foreign."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pds_lite.atproto import firehose, plc
+from pds_lite.atproto.crypto import K256Key
+from pds_lite.storage import event_log
 from tests.live_box import HANDLE, LiveBox, live_box
+from tests.net.dns_server import dns_thread
+from tests.plc_server import PlcServer, plc_server
 
 NS = "com.atproto.identity."
+FOREIGN = K256Key.from_bytes(b"\x05" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +39,219 @@ def test_what_does_not_resolve_is_named(box: LiveBox) -> None:
     assert box.get(NS + "resolveDid", did="did:example:abc").status == 400
 
 
-def test_recommended_credentials_are_those_of_this_box(box: LiveBox) -> None:
+def test_recommended_credentials_are_those_of_this_box_behind_the_owners(box: LiveBox) -> None:
     assert box.app is not None
     keys = box.app.services.keys
 
     answer = box.get(NS + "getRecommendedDidCredentials", box.token()).json
 
-    assert answer["rotationKeys"] == [keys.rotation.did_key]
+    owner, last = answer["rotationKeys"]
+    assert (owner != keys.rotation.did_key, last) == (True, keys.rotation.did_key)
     assert answer["verificationMethods"] == {"atproto": keys.signing.did_key}
     assert answer["services"]["atproto_pds"]["endpoint"] == box.url
     assert answer["alsoKnownAs"] == [f"at://{HANDLE}"]
+
+
+# -- changes, with a directory
+
+
+@pytest.fixture
+def directory() -> Iterator[PlcServer]:
+    with plc_server() as running:
+        yield running
+
+
+@pytest.fixture
+def published(tmp_path: Path, directory: PlcServer) -> Iterator[LiveBox]:
+    """A box whose DID the directory has, with a foreign key, service and name in it."""
+    with live_box(tmp_path / "box", plc_url=directory.url) as box:
+        assert box.app is not None
+        box.run(box.app.services.account.publish())
+        foreign = {
+            "rotationKeys": [*last(box, directory)["rotationKeys"], FOREIGN.did_key],
+            "alsoKnownAs": [f"at://{HANDLE}", "https://alice.example.com"],
+            "services": {
+                **last(box, directory)["services"],
+                "other": {"type": "Other", "endpoint": "https://o.example"},
+            },
+        }
+        directory.operations[box.did] = plc.sign_op(
+            plc.update(last(box, directory), foreign), box.app.services.keys.rotation
+        )
+        box.run(box.app.services.plc_watch.check())
+        box.run(box.app.services.plc_watch.acknowledge())
+        yield box
+
+
+def last(box: LiveBox, directory: PlcServer) -> dict[str, Any]:
+    return directory.operations[box.did]
+
+
+def events(box: LiveBox) -> list[tuple[str, dict[str, Any]]]:
+    assert box.app is not None
+    with box.app.services.store.read() as txn:
+        frames = [frame for _seq, frame in event_log.read_after(txn, 0, 1 << 30, 1000)]
+    return [(header["t"], body) for header, body in map(firehose.decode_frame, frames)]
+
+
+def code(box: LiveBox, purpose: str) -> str:
+    assert box.app is not None
+    return next(row.code for row in box.app.services.codes.pending() if row.purpose == purpose)
+
+
+def test_a_handle_is_changed_everywhere_and_what_is_foreign_stays(published: LiveBox, directory: PlcServer) -> None:
+    before = last(published, directory)
+
+    assert published.post(NS + "updateHandle", {"handle": "Bob.test"}, published.token()).status == 200
+
+    after = last(published, directory)
+    assert after["alsoKnownAs"] == ["at://bob.test", "https://alice.example.com"]
+    for name in ("rotationKeys", "services", "verificationMethods"):
+        assert after[name] == before[name]
+    kind, body = events(published)[-1]
+    assert (kind, body["handle"]) == ("#identity", "bob.test")
+    assert published.get(NS + "resolveHandle", handle="bob.test").json == {"did": published.did}
+    assert published.get(NS + "resolveHandle", handle=HANDLE).error == (400, "HandleNotFound")
+    host = {"Host": "bob.test"}
+    assert published.request("GET", "/.well-known/atproto-did", headers=host).body.decode() == published.did
+
+    # Asked again, it only says so again: that mends a change that a power cut ended.
+    token = published.log_in(identifier="bob.test")["accessJwt"]
+    assert published.post(NS + "updateHandle", {"handle": "bob.test"}, token).status == 200
+    assert last(published, directory) == after
+    assert events(published)[-1][0] == "#identity"
+
+
+def test_a_handle_change_offline_waits_behind_the_genesis(tmp_path: Path, directory: PlcServer) -> None:
+    with live_box(tmp_path / "box", plc_url=directory.url) as box:
+        assert box.app is not None
+        assert box.post(NS + "updateHandle", {"handle": "bob.test"}, box.token()).status == 200
+        assert directory.logs == {}
+
+        box.run(box.app.services.account.publish())
+
+        assert [entry["operation"]["alsoKnownAs"] for entry in directory.logs[box.did]] == [
+            [f"at://{HANDLE}"],
+            ["at://bob.test"],
+        ]
+        box.run(box.app.services.account.publish())
+        assert box.run(box.app.services.plc_watch.check()).alarms == ()
+
+
+@pytest.mark.parametrize(
+    ("handle", "error"),
+    [("bob.local", "InvalidHandle"), ("not a handle", "InvalidRequest"), ("nobody.invalid", "InvalidHandle")],
+)
+def test_a_handle_that_cannot_be_one_is_refused(published: LiveBox, handle: str, error: str) -> None:
+    assert published.post(NS + "updateHandle", {"handle": handle}, published.token()).error == (400, error)
+
+
+def test_a_foreign_handle_needs_proof_and_the_refusal_says_what_was_found(tmp_path: Path, directory: PlcServer) -> None:
+    records: dict[str, Any] = {"_atproto.other.example.com": ["did=did:plc:" + "a" * 24]}
+    with dns_thread(records) as server, live_box(tmp_path / "box", plc_url=directory.url, dns_server=server) as box:
+        assert box.app is not None
+        box.run(box.app.services.account.publish())
+        token = box.token()
+
+        other = box.post(NS + "updateHandle", {"handle": "other.example.com"}, token)
+        none = box.post(NS + "updateHandle", {"handle": "none.invalid-name.example.com"}, token)
+
+        assert other.error == none.error == (400, "InvalidRequest")
+        assert f"did={box.did}" in other.json["message"]
+        assert "_atproto.none.invalid-name.example.com" in none.json["message"]
+        assert "none.invalid-name.example.com has no address" in none.json["message"]
+
+        records["_atproto.mine.example.com"] = [f"did={box.did}"]
+        assert box.post(NS + "updateHandle", {"handle": "mine.example.com"}, token).status == 200
+        assert last(box, directory)["alsoKnownAs"] == ["at://mine.example.com"]
+
+
+def test_an_operation_is_signed_with_a_code_and_keeps_what_is_not_named(
+    published: LiveBox, directory: PlcServer
+) -> None:
+    token = published.token()
+    assert published.post(NS + "signPlcOperation", {}, token).error == (400, "InvalidRequest")
+    assert published.post(NS + "signPlcOperation", {"token": "AAAAA-AAAAA"}, token).error == (400, "InvalidToken")
+    assert published.post(NS + "requestPlcOperationSignature", token=token).status == 200
+    wanted = {"services": {"atproto_pds": {"type": plc.PDS_TYPE, "endpoint": "https://new.example.com"}}}
+
+    # A directory that does not answer does not cost the code.
+    directory.is_down = True
+    body = {"token": code(published, "plc_operation").lower(), **wanted}
+    assert published.post(NS + "signPlcOperation", body, token).status == 502
+    directory.is_down = False
+    signed = published.post(NS + "signPlcOperation", body, token)
+
+    assert signed.status == 200, signed.body
+    operation = signed.json["operation"]
+    assert operation["services"] == wanted["services"]
+    for name in ("rotationKeys", "alsoKnownAs", "verificationMethods"):
+        assert operation[name] == last(published, directory)[name]
+    assert published.post(NS + "signPlcOperation", body, token).error == (400, "InvalidToken"), "a code is spent"
+    directory.operations[published.did] = operation
+
+
+def test_an_operation_that_leads_away_is_not_submitted(published: LiveBox, directory: PlcServer) -> None:
+    assert published.app is not None
+    rotation, token = published.app.services.keys.rotation, published.token()
+    before = last(published, directory)
+    services = {"atproto_pds": {"type": plc.PDS_TYPE, "endpoint": "https://other.example.com"}}
+    for changes, sentence in (
+        ({"rotationKeys": [FOREIGN.did_key]}, "Rotation keys do not include server's rotation key"),
+        ({"services": services}, "Incorrect endpoint on atproto_pds service"),
+        ({"services": {}}, "Incorrect type on atproto_pds service"),
+        ({"verificationMethods": {"atproto": FOREIGN.did_key}}, "Incorrect signing key"),
+        ({"alsoKnownAs": ["at://bob.test", f"at://{HANDLE}"]}, "Incorrect handle in alsoKnownAs"),
+    ):
+        operation = plc.sign_op(plc.update(before, changes), rotation)
+        answer = published.post(NS + "submitPlcOperation", {"operation": operation}, token)
+        assert (answer.status, answer.json["message"]) == (400, sentence)
+    ended = plc.sign_op(plc.tombstone(before), rotation)
+    assert published.post(NS + "submitPlcOperation", {"operation": ended}, token).json["message"] == "Invalid operation"
+    assert last(published, directory) == before
+
+    fine = plc.sign_op(plc.update(before, {"alsoKnownAs": [f"at://{HANDLE}", "https://new.example.com"]}), rotation)
+    assert published.post(NS + "submitPlcOperation", {"operation": fine}, token).status == 200
+    assert last(published, directory) == fine
+    assert events(published)[-1][0] == "#identity"
+    assert published.run(published.app.services.plc_watch.check()).alarms == ()
+
+
+def test_a_tombstoned_identity_is_refused(published: LiveBox, directory: PlcServer) -> None:
+    assert published.app is not None
+    rotation, token = published.app.services.keys.rotation, published.token()
+    directory.operations[published.did] = plc.sign_op(plc.tombstone(last(published, directory)), rotation)
+
+    assert published.post(NS + "updateHandle", {"handle": "bob.test"}, token).json["message"] == "Did is tombstoned"
+    published.post(NS + "requestPlcOperationSignature", token=token)
+    body = {"token": code(published, "plc_operation")}
+    assert published.post(NS + "signPlcOperation", body, token).json["message"] == "Did is tombstoned"
+
+
+def test_app_passwords_do_not_touch_the_identity(box: LiveBox) -> None:
+    made = box.server("createAppPassword", {"name": "bot", "privileged": True}, box.token()).json
+    token = box.token(made["password"])
+    for name, body in (
+        ("updateHandle", {"handle": "bob.test"}),
+        ("requestPlcOperationSignature", None),
+        ("signPlcOperation", {"token": "x"}),
+        ("submitPlcOperation", {"operation": {}}),
+    ):
+        assert box.post(NS + name, body, token).error == (400, "InvalidToken")
+
+
+def test_an_identity_can_be_asked_for_anew(published: LiveBox, directory: PlcServer) -> None:
+    other = plc.sign_op(
+        plc.genesis([FOREIGN.did_key], FOREIGN.did_key, "carol.example.com", "https://pds.example.com"), FOREIGN
+    )
+    did = plc.did_of(other)
+    directory.operations[did] = other
+    assert published.get(NS + "resolveDid", did=did).json["didDoc"]["alsoKnownAs"] == ["at://carol.example.com"]
+    directory.operations[did] = plc.sign_op(plc.update(other, {"alsoKnownAs": ["at://carol.test"]}), FOREIGN)
+
+    assert published.get(NS + "resolveDid", did=did).json["didDoc"]["alsoKnownAs"] == ["at://carol.example.com"]
+    fresh = published.post(NS + "refreshIdentity", {"identifier": did}).json
+
+    assert fresh["didDoc"]["alsoKnownAs"] == ["at://carol.test"]
+    assert (fresh["did"], fresh["handle"]) == (did, "handle.invalid")
+    assert published.get(NS + "resolveDid", did=did).json["didDoc"] == fresh["didDoc"]
