@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from weakref import WeakSet
 
 from pds_lite.atproto.cid import Cid
-from pds_lite.errors import StoreBroken, StoreFull, Unavailable
+from pds_lite.errors import BadSyntax, StoreBroken, StoreFull, Unavailable
 from pds_lite.storage import failpoints
 from pds_lite.storage.keys import Table, blob_cid, blob_key, blob_ref_key, key_after, rev_bytes, rev_text
 from pds_lite.storage.place import make_private_folder, sync_folder
@@ -325,3 +325,19 @@ def sweep(txn: "WriteTxn", files: BlobStore, before_us: int, budget: int) -> int
         txn.put(Table.BLOBS_TRASH, key, b"")
         done += 1
     return done
+
+
+def drop_strays(txn: "WriteTxn", files: BlobStore, first_byte: int) -> int:
+    """Unlink files without a row, which a power cut leaves between file and row; how many.
+
+    Looks into one of the 256 folders, so that a whole round can be taken in steps.
+    """
+    gone = 0
+    for path in list((files.folder / f"{first_byte:02x}").glob("*")):
+        try:
+            cid = Cid.parse(path.name)
+        except BadSyntax:
+            continue
+        if get_blob(txn, cid) is None and txn.get(Table.BLOBS_TRASH, blob_key(cid)) is None:
+            gone += files.unlink(cid)
+    return gone

@@ -16,7 +16,7 @@ from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.commit import decode_commit, verify_commit
 from pds_lite.atproto.data import blob_cids
 from pds_lite.atproto.mst.tree import Entry, build_sparse
-from pds_lite.errors import BadInput, PdsError
+from pds_lite.errors import BadInput, PdsError, StoreBroken
 from pds_lite.storage import account_store, blob_store, event_log, migrations, repo_store, session_store, sparse_tree
 from pds_lite.storage.keys import (
     LONG_BODIES,
@@ -48,14 +48,16 @@ class Problem:
 
 def check_store(store: "Store", blob_folder: Path | None, did_key: str | None = None) -> Iterator[Problem]:
     """Every problem of the store; with `blob_folder` of the blob files too, with `did_key` of the head's signature."""
-    with store.read() as txn:
-        yield from _guarded("format", migrations.read_format, txn)
-        for part in (_check_accounts, _check_long_paths, _check_events, _check_blob_rows):
-            yield from _each(part, txn)
-        yield from _each(_check_repo, txn, did_key)
-        names = [(cid, size) for cid, size in _blob_files(txn)] if blob_folder is not None else []
-    if blob_folder is not None:
-        yield from _check_blob_files(store, blob_folder, names)
+    try:
+        with store.read() as txn:
+            yield from _guarded("format", migrations.read_format, txn)
+            for part in (_check_accounts, _check_long_paths, _check_events, _check_blob_rows):
+                yield from _each(part, txn)
+            yield from _each(_check_repo, txn, did_key)
+            if blob_folder is not None:
+                yield from _each(_check_blob_files, txn, store, blob_folder)
+    except StoreBroken as problem:  # LMDB itself cannot read on
+        yield Problem("unreadable", problem.message)
 
 
 def _guarded(code: str, read: Any, *arguments: Any) -> Iterator[Problem]:
@@ -231,22 +233,16 @@ def _check_blob_rows(txn: "Txn") -> Iterator[Problem]:
             yield Problem("blob_missing", f"blob {blob_cid(key)} counts as missing, but no record names it")
 
 
-def _blob_files(txn: "Txn") -> Iterator[tuple[Cid, int]]:
+def _check_blob_files(txn: "Txn", store: "Store", folder: Path) -> Iterator[Problem]:
     for table in (Table.BLOBS, Table.BLOBS_TEMPORARY):
         for key, _value in txn.scan(table):
             row = blob_store.get_blob(txn, blob_cid(key))
-            if row is not None:
-                yield row.cid, row.size
-
-
-def _check_blob_files(store: "Store", folder: Path, names: list[tuple[Cid, int]]) -> Iterator[Problem]:
-    for cid, size in names:
-        problem = _file_problem(folder, cid, size)
-        if problem is None:
-            continue
-        with store.read() as txn:  # it may have been dropped since the snapshot
-            if blob_store.get_blob(txn, cid) is not None:
-                yield problem
+            problem = _file_problem(folder, row.cid, row.size) if row is not None else None
+            if problem is None or row is None:
+                continue
+            with store.read() as now:  # it may have been dropped since the snapshot
+                if blob_store.get_blob(now, row.cid) is not None:
+                    yield problem
 
 
 def _file_problem(folder: Path, cid: Cid, size: int) -> Problem | None:

@@ -82,7 +82,7 @@ def load_saved(txn: "Txn") -> Node | None:
             return None
         _replay(txn, flat)
         return _assemble(flat)
-    except (BadInput, struct.error, IndexError, UnicodeDecodeError, KeyError):
+    except (BadInput, StoreBroken, struct.error, IndexError, KeyError):
         return None  # what is saved here is a short cut only: the records are the truth
 
 

@@ -34,7 +34,10 @@ STORE_FOLDER = "store"
 """Where in the data directory the environment lies."""
 DATA_FILE = "data.mdb"
 PAGE_BYTES = 4096
+_LOCK_FILE_BYTES = 8192
+"""For LMDB's usual 126 readers."""
 _IS_64_BIT = sys.maxsize > 1 << 32
+_DOCTOR = "Run: pds-lite doctor --store"
 _FULL_MESSAGES = tuple(os.strerror(code) for code in FULL_ERRORS)
 
 
@@ -222,13 +225,14 @@ class Store:
         damaged store or one of a newer format, StoreFull.
         """
         limits = limits or StoreLimits()
-        make_private_folder(folder)
-        refuse_network_file_system(folder)
-        lock_file = take_lock(folder)
-        environment = None
+        lock_file = environment = None
         try:
+            make_private_folder(folder)
+            refuse_network_file_system(folder)
+            lock_file = take_lock(folder)
             if not (folder / DATA_FILE).exists():
                 _create_data_file(folder)
+            _allocate_lock_file(folder)
             environment = _open_environment(folder, limits, readonly=False)
             environment.reader_check()
             store = cls(folder, environment, _open_tables(environment, create=True), limits)
@@ -236,7 +240,8 @@ class Store:
         except BaseException as problem:
             if environment is not None:
                 environment.close()
-            os.close(lock_file)
+            if lock_file is not None:
+                os.close(lock_file)
             _raise_as_fault(problem)
             raise
         store._lock_file = lock_file
@@ -357,24 +362,39 @@ class Store:
     def admit(self, frees: bool) -> None:
         """Raises StoreBroken after an I/O error, StoreFull when only the reserve is left and the job frees nothing."""
         if self._broken:
-            raise StoreBroken(self._broken)
+            raise StoreBroken(self._broken, hint=_DOCTOR)
         room, reserve = self._room, self.limits.reserve_bytes
         if frees or room is None or room.left >= reserve:
             return
-        while room.left < reserve:
-            if not room.extend():
-                if room.left + self._free_bytes() >= reserve + (reserve >> 1):
-                    return
-                raise StoreFull(
-                    "the disk is full: nothing was changed, reading goes on", hint="Make room on the disk, or delete."
-                )
+        try:
+            while room.left < reserve and room.extend():
+                pass
+        except OSError as problem:
+            raise StoreBroken(f"the store failed: {problem}", hint=_DOCTOR) from problem
+        # Pages freed inside the file count as room too; the half reserve on top is because that reckoning is rough.
+        if room.left < reserve and room.left + self._free_bytes() < reserve + (reserve >> 1):
+            raise _full()
 
-    def fault(self, problem: Exception) -> Exception:
-        translated = _translate(problem)
-        if isinstance(translated, StoreBroken) and isinstance(problem, lmdb.Error | OSError):
-            # After a failed flush nobody knows which pages the disk holds: no write may build on them.
-            self._broken = translated.message
-        return translated
+    def fault(self, problem: Exception, committing: bool) -> Exception:
+        """What a caller is told; after a commit that failed for another reason than room, nobody may write any more."""
+        if isinstance(problem, lmdb.MapFullError):
+            return MapFilled()
+        if not isinstance(problem, lmdb.Error):
+            return problem
+        if _tells_of_a_full_disk(problem) or (committing and self._disk_is_full()):
+            return _full()
+        broken = StoreBroken(f"the store failed: {problem}", hint=_DOCTOR)
+        if committing:
+            # Nobody knows which pages the disk holds: no write may build on them.
+            self._broken = broken.message
+        return broken
+
+    def _disk_is_full(self) -> bool:
+        """Asked after an I/O error, which is what LMDB calls a write that a full disk cut short."""
+        try:
+            return self._room is not None and not self._room.extend()
+        except OSError:
+            return False
 
     def grow(self) -> bool:
         info = self._environment.info()
@@ -395,21 +415,21 @@ class Store:
             self._room.note(self._used_bytes())
 
 
-def _translate(problem: BaseException) -> Exception:
-    if isinstance(problem, lmdb.MapFullError):
-        return MapFilled()
-    if isinstance(problem, lmdb.Error | OSError):
-        if isinstance(problem, lmdb.DiskError) or any(text in str(problem) for text in _FULL_MESSAGES):
-            return StoreFull(
-                "the disk is full: nothing was changed, reading goes on", hint="Make room on the disk, or delete."
-            )
-        return StoreBroken(f"the store failed: {problem}", hint="Run: pds-lite doctor --store")
-    return problem if isinstance(problem, Exception) else StoreBroken(str(problem))
+def _tells_of_a_full_disk(problem: BaseException) -> bool:
+    return isinstance(problem, lmdb.DiskError) or any(text in str(problem) for text in _FULL_MESSAGES)
+
+
+def _full() -> StoreFull:
+    return StoreFull("the disk is full: nothing was changed, reading goes on", hint="Make room on the disk, or delete.")
 
 
 def _raise_as_fault(problem: BaseException) -> None:
-    if isinstance(problem, lmdb.Error | OSError):
-        raise _translate(problem) from problem
+    """Raises a PdsError for what LMDB or the disk says while the store is opened; nothing for any other error."""
+    if not isinstance(problem, lmdb.Error | OSError):
+        return
+    if isinstance(problem, lmdb.MapFullError) or _tells_of_a_full_disk(problem):
+        raise _full() from problem
+    raise StoreBroken(f"the store cannot be opened: {problem}", hint=_DOCTOR) from problem
 
 
 def _open_environment(folder: Path, limits: StoreLimits, readonly: bool) -> Any:
@@ -443,7 +463,7 @@ def _create_data_file(folder: Path) -> None:
     and renamed, so that a power cut leaves no half file.
     """
     with tempfile.TemporaryDirectory(prefix="new-", dir=folder) as scratch:
-        lmdb.open(scratch, map_size=1 << 20, lib_version=0).close()
+        lmdb.open(scratch, map_size=1 << 20, lock=False, lib_version=0).close()
         made = (Path(scratch) / DATA_FILE).read_bytes()
         pages = _resize_meta_pages(made, PAGE_BYTES)
         fresh = Path(scratch) / "fresh"
@@ -455,6 +475,15 @@ def _create_data_file(folder: Path) -> None:
         failpoints.hit("store.created")
         fresh.rename(folder / DATA_FILE)
     sync_folder(folder)
+
+
+def _allocate_lock_file(folder: Path) -> None:
+    """LMDB writes to its lock file through memory: without a block under it, a full disk would kill the process."""
+    file = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(file, 0, _LOCK_FILE_BYTES)
+    finally:
+        os.close(file)
 
 
 def _resize_meta_pages(made: bytes, page_bytes: int) -> bytes:

@@ -50,7 +50,7 @@ class Backing(Protocol):
     def admit(self, frees: bool) -> None:
         """Raises StoreFull or StoreBroken when a job must not run now; `frees` says that it is there to make room."""
 
-    def fault(self, problem: Exception) -> Exception:
+    def fault(self, problem: Exception, committing: bool) -> Exception:
         """MapFilled or a PdsError for an error of the storage engine; any other error as it is."""
 
     def grow(self) -> bool:
@@ -155,7 +155,7 @@ class Writer:
             if txn is not None:
                 txn.abort()
                 _call_all(reversed(txn.on_abort))
-            job.failure = self._backing.fault(problem)
+            job.failure = self._backing.fault(problem, committing=False)
         failpoints.hit("store.job")
         return group
 
@@ -182,7 +182,7 @@ class Writer:
         except Exception as problem:  # noqa: BLE001 - passed on to every caller of the group
             for job in reversed(done):
                 _call_all(reversed(job.txn.on_abort) if job.txn else ())
-            return self._backing.fault(problem)
+            return self._backing.fault(problem, committing=True)
         self._backing.settled()
         for job in done:
             self._announce(job)

@@ -226,3 +226,22 @@ def test_a_folder_of_others_is_taken_from_them(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir(mode=0o755)
     BlobStore(tmp_path / "blobs")
     assert (tmp_path / "blobs").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_lost_its_row_to_a_power_cut_is_found_and_others_stay(driver: Driver) -> None:
+    wanted, temporary = driver.upload(b"wanted"), driver.upload(b"temporary")
+    driver.write({A: record("a", [wanted])})
+    lost = driver.files.upload()
+    lost.write(b"lost")
+    cid, _ = lost.finish()
+    waiting = driver.files.upload()
+    waiting.write(b"its row is still to come")
+    coming, _ = waiting.finish()
+    del lost
+    dropped = [
+        driver.store.write_sync(lambda txn, folder=folder: blob_store.drop_strays(txn, driver.files, folder))
+        for folder in range(256)
+    ]
+    assert sum(dropped) == 1
+    assert not driver.files.path(cid).exists()
+    assert all(driver.files.path(kept).exists() for kept in (wanted.cid, temporary.cid, coming))

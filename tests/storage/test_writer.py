@@ -30,8 +30,8 @@ class Recorder:
         if not frees and "full" in self.journal:
             raise StoreFull("full")
 
-    def fault(self, problem: Exception) -> Exception:
-        return StoreBroken(str(problem)) if isinstance(problem, OSError) else problem
+    def fault(self, problem: Exception, committing: bool) -> Exception:
+        return StoreBroken(str(problem)) if committing and isinstance(problem, OSError) else problem
 
     def grow(self) -> bool:
         self.growth -= 1
