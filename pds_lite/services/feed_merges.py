@@ -151,9 +151,11 @@ async def _view(post: LocalRecord, fresh: Fresh) -> View:
 
 
 def _post(item: View) -> View:
-    """The post of a feed item or thread node, its own fields checked."""
+    """The post of a feed item or thread node, its fields that matter here checked."""
     post = item.get("post")
-    if not isinstance(post, dict) or not isinstance(post.get("uri"), str) or not isinstance(post.get("author"), dict):
+    if not isinstance(post, dict) or not isinstance(post.get("author"), dict):
+        raise NotUnderstood
+    if not isinstance(post.get("uri"), str) or not isinstance(post.get("indexedAt"), str):
         raise NotUnderstood
     return post
 
