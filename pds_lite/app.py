@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,18 @@ from pds_lite.services.account import Accounts
 from pds_lite.services.account_deletion import AccountDeletion
 from pds_lite.services.account_flows import AccountFlows
 from pds_lite.services.blobs import Blobs
+from pds_lite.services.browser_sessions import BrowserSessions
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Codes
 from pds_lite.services.crawlers import Crawlers
-from pds_lite.services.handle_change import HandleChange
 from pds_lite.services.feed_generators import FeedGenerators
+from pds_lite.services.handle_change import HandleChange
 from pds_lite.services.identity import Identity
 from pds_lite.services.key_rotation import KeyRotation
+from pds_lite.services.local_views import LocalViews
 from pds_lite.services.mailer import Mailer
 from pds_lite.services.plc_account import PlcAccount
 from pds_lite.services.plc_watch import PlcWatch
-from pds_lite.services.local_views import LocalViews
 from pds_lite.services.preferences import Preferences
 from pds_lite.services.proxy import Proxy
 from pds_lite.services.proxy_targets import ProxyTargets
@@ -49,11 +51,15 @@ from pds_lite.services.recent_records import RecentRecords
 from pds_lite.services.repo_import import RepoImport
 from pds_lite.services.repo_reader import RepoReader
 from pds_lite.services.repo_writer import RepoWriter
+from pds_lite.services.second_factor import SecondFactor
 from pds_lite.services.sequencer import Sequencer, Window
 from pds_lite.services.service_auth import ServiceAuth
 from pds_lite.services.sessions import Sessions
+from pds_lite.services.sign_in import SignIn
+from pds_lite.services.sign_in_log import SignInLog
 from pds_lite.services.sign_up import SignUp
 from pds_lite.services.takedowns import Takedowns
+from pds_lite.services.throttle import Throttle
 from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
@@ -62,6 +68,7 @@ if TYPE_CHECKING:
 
     from pds_lite.config import Config
     from pds_lite.http.asgi import HttpEdge
+    from pds_lite.services.oauth.provider import OAuth
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +93,9 @@ class App:
         services.account.start()
         services.takedowns.start()
         services.sessions.start()
+        services.browsers.start()
+        services.second_factor.start()
+        services.sign_in.log.start()
         services.sequencer.start()
         services.repo.start()
         services.importer.start()
@@ -98,6 +108,7 @@ class App:
         self.services.sequencer.stop()
         await self.services.importer.stop()
         with contextlib.suppress(PdsError):  # a full or broken disk is no reason not to end
+            await self.services.sign_in.log.save(now=True)
             await self.services.repo.stop()
         await self.services.http.close()
         self.services.store.close()
@@ -141,6 +152,8 @@ class App:
         await self.services.sequencer.prune()
         await self.services.blobs.sweep()
         await self.services.repo.save_tree_if_due()
+        await self.services.sign_in.log.save()
+        await self.services.browsers.save()
 
     async def _publish(self) -> None:
         """Publishes a DID that was made offline, as soon as there is a network. Development boxes wait to be told."""
@@ -209,12 +222,19 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     repo = RepoWriter(store, clock, sequencer, keys.signing, dev=config.dev, overlay_bytes=limits.overlay_mb << 20)
     sessions = Sessions(config, clock, store, keys)
     accounts = Accounts(config, clock, store, keys, identity=identity, repo=repo, sessions=sessions)
+    oauth = _lazy_oauth(config, clock, store, keys, http=http, identity=identity)
     service_auth = ServiceAuth(config, clock, keys, identity, accounts)
+    limits_of_rate = RateLimits(clock, enabled=config.rate_limits)
+    browsers = BrowserSessions(clock, store)
+    second_factor = SecondFactor(clock, store)
+    sign_in_log = SignInLog(clock, store)
+    sessions.also_end += [browsers.end_all, lambda: oauth().grants.end_all(), second_factor.reread]
+    throttle = Throttle(clock, sign_in_log.is_known, enabled=config.rate_limits)
+    plc = PlcAccount(config, store, keys, identity=identity, accounts=accounts, repo=repo)
+    codes, mailer = Codes(clock, store), Mailer(config)
     proxy = Proxy(http, ProxyTargets(config, identity), service_auth)
     recent = RecentRecords(store, repo)
     views = LocalViews(config.public_url, accounts, recent, proxy)
-    plc = PlcAccount(config, store, keys, identity=identity, accounts=accounts, repo=repo)
-    codes, mailer = Codes(clock, store), Mailer(config)
     blobs = Blobs(store, BlobStore(config.data_dir / BLOBS_FOLDER), clock, config.blob_limit)
     importer = RepoImport(store, repo, identity, clock, config.data_dir, config.import_limit)
     deletion = AccountDeletion(
@@ -233,12 +253,16 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         store=store,
         keys=keys,
         http=http,
-        limits=RateLimits(clock, enabled=config.rate_limits),
+        limits=limits_of_rate,
         identity=identity,
         account=accounts,
         sessions=sessions,
-        access=AccessControl(config, sessions, service_auth),
+        browsers=browsers,
+        second_factor=second_factor,
+        sign_in=SignIn(accounts, limits_of_rate, throttle, second_factor, sign_in_log, clock),
+        access=AccessControl(config, sessions, service_auth, oauth),
         service_auth=service_auth,
+        oauth=oauth,
         plc=plc,
         plc_watch=PlcWatch(
             store, clock, identity=identity, accounts=accounts, plc_account=plc, every=config.plc_watch_s
@@ -271,6 +295,20 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     )
 
 
+def _lazy_oauth(
+    config: Config, clock: Clock, store: Store, keys: key_store.Keys, *, http: HttpClient, identity: Identity
+) -> Callable[[], OAuth]:
+    """The authorization server, imported and made for the first app that asks for it."""
+
+    @cache
+    def oauth() -> OAuth:
+        from pds_lite.services.oauth.provider import OAuth
+
+        return OAuth(config, clock, store, keys, http=http, identity=identity)
+
+    return oauth
+
+
 def _keys(store: Store) -> key_store.Keys:
     """The box's keys, made when the store is opened for the first time."""
     with store.read() as txn:
@@ -285,7 +323,7 @@ def build_edge(services: Services) -> HttpEdge:
     """The ASGI application: XRPC, the web pages, and the stream."""
     from pds_lite.http.asgi import HttpEdge, WebApp
     from pds_lite.http.client_address import ProxyTrust
-    from pds_lite.web import home, well_known
+    from pds_lite.web import home, oauth, pages, well_known
     from pds_lite.xrpc import methods  # noqa: F401 - registers every method with the router
     from pds_lite.xrpc.proxying import pass_on
     from pds_lite.xrpc.router import Router
@@ -295,6 +333,8 @@ def build_edge(services: Services) -> HttpEdge:
     router.install(app)
     well_known.mount(app, services)
     home.mount(app, services)
+    oauth.mount(app, services)
+    pages.mount(app)
     return HttpEdge(app, router.websocket, ProxyTrust(services.config.trusted_proxies))
 
 

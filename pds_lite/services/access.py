@@ -5,6 +5,9 @@ Rules that hold here
   rule for app passwords: they never get OWNER methods.
 - No credential is 401 AuthMissing. A credential of the wrong kind is 400 InvalidToken, an expired or revoked one
   400 ExpiredToken: clients refresh on that name and give up on any other (protocol digest 12).
+- An OAuth session is let in wherever a session is, OWNER methods too: what it may do there says its scopes, which are
+  asked by the router (the scope in the method's row) and by handlers (`Principal.require_*`). Sessions by password
+  have no scopes and pass all of those.
 - This runs before every authenticated request, so it only looks at memory: sessions are held there by `sessions`.
 - It must not know about HTTP beyond the header's text, nor about the records it protects.
 """
@@ -17,10 +20,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pds_lite.errors import Unauthorized
+from pds_lite.errors import Forbidden, Unauthorized
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pds_lite.atproto.oauth_scope import ScopeSet
     from pds_lite.config import Config
+    from pds_lite.services.oauth.provider import OAuth
     from pds_lite.services.service_auth import ServiceAuth
     from pds_lite.services.sessions import Sessions
 
@@ -62,6 +69,22 @@ class Kind(Enum):
     REFRESH = "refresh"
     SERVICE = "service"
     ADMIN = "admin"
+    OAUTH = "oauth"
+
+
+ANY_SCOPE = "atproto"
+"""In a method's row: any OAuth session may call it."""
+HANDLER_ASKS = "in the handler"
+"""In a method's row: the scope depends on what is asked, and the handler requires it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DpopRequest:
+    """What a DPoP proof is made for: the method and the path of a request, and the proof shown with it."""
+
+    proof: str | None
+    method: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +100,65 @@ class Principal:
     token_id: str | None = None
     """The jti of a refresh token."""
     lxm: str | None = None
+    scopes: ScopeSet | None = None
+    """Of an OAuth session; None for everybody else."""
+    client_id: str | None = None
 
     @property
     def is_account(self) -> bool:
-        """Speaks for the account: a session of either kind."""
-        return self.kind is Kind.OWNER or self.kind is Kind.APP
+        """Speaks for the account: a session of any kind."""
+        return self.kind is Kind.OWNER or self.kind is Kind.APP or self.kind is Kind.OAUTH
 
-    def allows_rpc(self, lxm: str, aud: str) -> bool:  # noqa: ARG002 - sessions may call any service
+    def allows_rpc(self, lxm: str, aud: str) -> bool:
         """May have `lxm` called in the account's name at a service, named as `did#service`."""
+        if self.scopes is not None:
+            return self.scopes.allows_rpc(lxm, aud)
         return self.privileged or not is_privileged(lxm)
+
+    def allows_account(self, attr: str, action: str) -> bool:
+        """May read or manage an attribute of the account: email, repo, status."""
+        return self.scopes is None or self.scopes.allows_account(attr, action)
+
+    def require(self, scope: str | None) -> None:
+        """Raises Forbidden unless an OAuth session may call a method whose row names `scope`; None is closed to it."""
+        if self.scopes is None or scope in (ANY_SCOPE, HANDLER_ASKS):
+            return
+        if scope is None:
+            raise Forbidden("OAuth credentials are not supported for this endpoint")
+        from pds_lite.atproto.oauth_scope import Account, Identity, parse_permission
+
+        permission = parse_permission(scope)
+        if isinstance(permission, Account):
+            allowed = all(self.scopes.allows_account(permission.attr, action) for action in permission.actions)
+        else:
+            allowed = isinstance(permission, Identity) and self.scopes.allows_identity(permission.attr)
+        if not allowed:
+            raise _scope_missing(scope)
+
+    def require_rpc(self, lxm: str, aud: str) -> None:
+        """Raises Forbidden (ScopeMissingError) for an OAuth session that may not call `lxm` of the service `aud`."""
+        if self.scopes is not None and not self.scopes.allows_rpc(lxm, aud):
+            from pds_lite.atproto.oauth_scope import needed_rpc
+
+            raise _scope_missing(needed_rpc(lxm, aud))
+
+    def require_repo(self, collection: str, action: str) -> None:
+        """The same for a write: `action` is create, update or delete."""
+        if self.scopes is not None and not self.scopes.allows_repo(collection, action):
+            from pds_lite.atproto.oauth_scope import needed_repo
+
+            raise _scope_missing(needed_repo(collection, action))
+
+    def require_blob(self, mime_type: str) -> None:
+        """The same for an upload."""
+        if self.scopes is not None and not self.scopes.allows_blob(mime_type):
+            from pds_lite.atproto.oauth_scope import needed_blob
+
+            raise _scope_missing(needed_blob(mime_type))
+
+
+def _scope_missing(scope: str) -> Forbidden:
+    return Forbidden(f'Missing required scope "{scope}"', error="ScopeMissingError")
 
 
 NOBODY = Principal(Kind.NOBODY)
@@ -109,13 +182,22 @@ _TAKES_REFRESH = frozenset({Access.REFRESH, Access.REFRESH_EXPIRED})
 class AccessControl:
     """Judges Authorization headers."""
 
-    def __init__(self, config: Config, sessions: Sessions, service_auth: ServiceAuth) -> None:
+    def __init__(
+        self, config: Config, sessions: Sessions, service_auth: ServiceAuth, oauth: Callable[[], OAuth]
+    ) -> None:
+        self._oauth = oauth
         self._admin_password = config.admin_password
         self._sessions = sessions
         self._service_auth = service_auth
 
-    async def authenticate(self, authorization: str | None, access: Access, nsid: str) -> Principal:
-        """The principal that calls `nsid`. Raises Unauthorized with the status and name its docstring above tells."""
+    async def authenticate(
+        self, authorization: str | None, access: Access, nsid: str, dpop: DpopRequest | None = None
+    ) -> Principal:
+        """The principal that calls `nsid`. Raises Unauthorized with the status and name its docstring above tells.
+
+        `dpop` is the request around the header, without which an OAuth token is nothing. Raises OAuthError (401) for
+        one that is not good.
+        """
         if access is Access.PUBLIC:
             return NOBODY
         if not authorization:
@@ -128,6 +210,8 @@ class AccessControl:
         match scheme.lower():
             case "bearer":
                 return await self._bearer(credential.strip(), access, nsid)
+            case "dpop" if access in _TAKES_SESSION and dpop is not None:
+                return self._dpop(credential.strip(), dpop)
             case "basic":
                 return self._basic(credential.strip(), access)
         raise _wrong(f"Unexpected authorization type, expected {'Basic' if access is Access.ADMIN else 'Bearer'}")
@@ -144,6 +228,11 @@ class AccessControl:
             own_account = access is Access.SESSION_OR_SERVICE
             return await self._service_auth.accept(token, nsid, only_own_account=own_account)
         raise _wrong("This token is not for this method")
+
+    def _dpop(self, token: str, dpop: DpopRequest) -> Principal:
+        live = self._oauth().check_request(token, dpop.proof, dpop.method, dpop.path)
+        grant = live.grant
+        return Principal(Kind.OAUTH, grant.sub, grant.id, scopes=live.scopes, client_id=grant.client_id)
 
     def _basic(self, credential: str, access: Access) -> Principal:
         if access is not Access.ADMIN:

@@ -93,6 +93,11 @@ class Accounts:
         """There is an account, and it is active here."""
         return self._account is not None and self._account.status == "active"
 
+    @property
+    def is_public(self) -> bool:
+        """Active, and with a DID that others can resolve: there is something for a relay to crawl."""
+        return self.active and self.require().plc_op is None
+
     def require(self) -> Account:
         """The account. Raises NotFound on an empty box."""
         if self._account is None:
@@ -129,21 +134,29 @@ class Accounts:
         assert changed is not None
         return changed
 
-    async def log_in(self, identifier: str, password: str) -> Login:
-        """Checks a DID, handle or e-mail address and a password or app password. Raises Unauthorized."""
+    async def log_in(
+        self, identifier: str, password: str, before_guess: Callable[[], None] = lambda: None
+    ) -> Login:
+        """Checks a DID, handle or e-mail address and a password or app password. Raises Unauthorized.
+
+        The hint of the error says what was wrong, for the owner's eyes. `before_guess` is called, and may raise, before
+        the owner's password is looked at.
+        """
         account = self._account
         if len(password) > MAX_PASSWORD_SHOWN:
-            raise _wrong_password()
+            raise _wrong_password("The password was longer than any password can be")
         if account is None or not _names(account, identifier):
             if "@" in identifier[1:]:
                 # DID and handle are public; that an e-mail address is not the owner's must not show in the time taken.
+                before_guess()
                 await passwords.verify_password(None, password)
-            raise _wrong_password()
+            raise _wrong_password("There is no account of that name here")
         app_password = self._find_app_password(password)
         if app_password is not None:
             return Login(app_password.name, app_password.privileged)
+        before_guess()
         if not await passwords.verify_password(account.password_hash, password):
-            raise _wrong_password()
+            raise _wrong_password("The password was wrong")
         return Login(None, privileged=True)
 
     async def set_password(self, password: str) -> None:
@@ -316,8 +329,8 @@ def _digest(text: str) -> bytes:
     return sha256(b"pds-lite app password " + text.encode()).digest()
 
 
-def _wrong_password() -> Unauthorized:
-    return Unauthorized("Invalid identifier or password")
+def _wrong_password(reason: str) -> Unauthorized:
+    return Unauthorized("Invalid identifier or password", hint=reason)
 
 
 def _incompatible(message: str) -> BadInput:

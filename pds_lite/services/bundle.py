@@ -6,6 +6,7 @@ behaviour; what two parts do together belongs to one of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,26 +19,30 @@ if TYPE_CHECKING:
     from pds_lite.services.account_deletion import AccountDeletion
     from pds_lite.services.account_flows import AccountFlows
     from pds_lite.services.blobs import Blobs
+    from pds_lite.services.browser_sessions import BrowserSessions
     from pds_lite.services.codes import Codes
     from pds_lite.services.crawlers import Crawlers
-    from pds_lite.services.handle_change import HandleChange
     from pds_lite.services.feed_generators import FeedGenerators
+    from pds_lite.services.handle_change import HandleChange
     from pds_lite.services.identity import Identity
     from pds_lite.services.key_rotation import KeyRotation
     from pds_lite.services.key_store import Keys
     from pds_lite.services.mailer import Mailer
-    from pds_lite.services.preferences import Preferences
+    from pds_lite.services.oauth.provider import OAuth
     from pds_lite.services.plc_account import PlcAccount
     from pds_lite.services.plc_watch import PlcWatch
+    from pds_lite.services.preferences import Preferences
     from pds_lite.services.proxy import Proxy
     from pds_lite.services.rate_limits import RateLimits
     from pds_lite.services.read_after_write import ReadAfterWrite
     from pds_lite.services.repo_import import RepoImport
     from pds_lite.services.repo_reader import RepoReader
     from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.services.second_factor import SecondFactor
     from pds_lite.services.sequencer import Sequencer
     from pds_lite.services.service_auth import ServiceAuth
     from pds_lite.services.sessions import Sessions
+    from pds_lite.services.sign_in import SignIn
     from pds_lite.services.sign_up import SignUp
     from pds_lite.services.takedowns import Takedowns
     from pds_lite.storage.store import Store
@@ -57,8 +62,15 @@ class Services:
     account: Accounts
     """The one account: `account.account` is its row (None on an empty box), `account.require()` raises without one."""
     sessions: Sessions
+    browsers: BrowserSessions
+    """The owner's browsers, signed in to the pages."""
+    second_factor: SecondFactor
+    sign_in: SignIn
+    """The door: password, second factor, throttle; `sign_in.log` is the sign-in log."""
     access: AccessControl
     service_auth: ServiceAuth
+    oauth: Callable[[], OAuth]
+    """Makes the authorization server when it is first called."""
     plc: PlcAccount
     """The account's did:plc: read, signed for, submitted."""
     plc_watch: PlcWatch

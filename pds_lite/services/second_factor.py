@@ -62,6 +62,10 @@ class SecondFactor:
         with self._store.read() as txn:
             self._totp = sign_in_store.get_totp(txn)
 
+    async def reread(self) -> None:
+        """Reads it again: the account, and its second factor, may be gone."""
+        self.start()
+
     @property
     def required(self) -> bool:
         """Whether a password alone is not enough."""

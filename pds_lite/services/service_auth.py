@@ -83,7 +83,8 @@ class ServiceAuth:
             raise BadInput("lxm must be an NSID")
         if lxm is not None and is_protected(lxm):
             raise BadInput(f"cannot request a service auth token for the following protected method: {lxm}")
-        if lxm is not None and is_privileged(lxm) and not principal.privileged:
+        principal.require_rpc(lxm or "*", aud)
+        if lxm is not None and principal.scopes is None and is_privileged(lxm) and not principal.privileged:
             raise BadInput(f"insufficient access to request a service auth token for the following method: {lxm}")
         return self.mint(aud, lxm, self._check_expiry(exp, lxm))
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,8 @@ class Sessions:
         self._live: dict[str, Session] = {}
         self._spent: dict[str, OrderedDict[str, _Spent]] = {}
         self._refreshing = asyncio.Lock()
+        self.also_end: list[Callable[[], Awaitable[None]]] = []
+        """Ends what is not a session here but ends with all of them: browsers, apps let in by OAuth."""
 
     def start(self) -> None:
         """Reads the live sessions; expired ones stay behind and are deleted with the next write."""
@@ -159,8 +161,10 @@ class Sessions:
         await self._end_where(lambda session: session.app_password == name)
 
     async def end_all(self) -> None:
-        """Ends every session: after a password reset."""
+        """Ends every session, and what else the password stood for: after it was changed or the account is gone."""
         await self._end_where(lambda _session: True)
+        for end in self.also_end:
+            await end()
 
     def looks_like_ours(self, token: str) -> bool:
         """True if the token's header says HS256: only this server makes those for itself."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pds_lite.atproto.syntax import is_did, parse_handle
 from pds_lite.errors import BadInput, PdsError
-from pds_lite.services.access import Access
+from pds_lite.services.access import ANY_SCOPE, Access
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Purpose
 from pds_lite.xrpc.router import Call, procedure, query
@@ -56,25 +56,25 @@ async def _identity(services: Services, identifier: str, *, refresh: bool) -> di
     return {"did": did, "handle": handle if proved else _INVALID_HANDLE, "didDoc": document.document}
 
 
-@procedure(_NS + "updateHandle", access=Access.OWNER)
+@procedure(_NS + "updateHandle", access=Access.OWNER, oauth="identity:handle")
 async def update_handle(services: Services, call: Call) -> None:
     """Another handle, once it leads to the account."""
     await services.handles.update(call.input["handle"])
 
 
-@query(_NS + "getRecommendedDidCredentials", access=Access.SESSION)
+@query(_NS + "getRecommendedDidCredentials", access=Access.SESSION, oauth=ANY_SCOPE)
 async def get_recommended_did_credentials(services: Services, _call: Call) -> dict[str, Any]:
     """What a DID document must say for the account to live here."""
     return await services.plc.recommended()
 
 
-@procedure(_NS + "requestPlcOperationSignature", access=Access.OWNER)
+@procedure(_NS + "requestPlcOperationSignature", access=Access.OWNER, oauth="identity:*")
 async def request_plc_operation_signature(services: Services, _call: Call) -> None:
     """A code for signPlcOperation."""
     await services.flows.request(Purpose.PLC_OPERATION)
 
 
-@procedure(_NS + "signPlcOperation", access=Access.OWNER)
+@procedure(_NS + "signPlcOperation", access=Access.OWNER, oauth="identity:*")
 async def sign_plc_operation(services: Services, call: Call) -> dict[str, Any]:
     """An operation with the fields given, the others as they are; for whoever submits it.
 
@@ -89,7 +89,7 @@ async def sign_plc_operation(services: Services, call: Call) -> dict[str, Any]:
     return {"operation": operation}
 
 
-@procedure(_NS + "submitPlcOperation", access=Access.OWNER)
+@procedure(_NS + "submitPlcOperation", access=Access.OWNER, oauth="identity:*")
 async def submit_plc_operation(services: Services, call: Call) -> None:
     """Publishes an operation that leaves the account here."""
     await services.plc.submit(call.input["operation"])

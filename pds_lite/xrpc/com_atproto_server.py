@@ -10,11 +10,12 @@ import asyncio
 from typing import Any
 
 from pds_lite.errors import BadInput, NotFound
-from pds_lite.services.access import Access
+from pds_lite.services.access import ANY_SCOPE, HANDLER_ASKS, Access
 from pds_lite.services.account_status import account_status
 from pds_lite.services.bundle import Services
 from pds_lite.services.commit_clock import iso_time
 from pds_lite.services.sessions import TokenPair
+from pds_lite.services.sign_in import Caller
 from pds_lite.services.sign_up import NewAccount
 from pds_lite.services.takedowns import require_not_taken_down
 from pds_lite.xrpc.router import Call, procedure, query
@@ -40,15 +41,16 @@ async def describe_server(services: Services, _call: Call) -> dict[str, Any]:
 
 @procedure(_NS + "createSession", access=Access.PUBLIC)
 async def create_session(services: Services, call: Call) -> dict[str, Any]:
-    """Signs in with the password or an app password."""
-    identifier, password = call.input["identifier"], call.input["password"]
-    # By identifier and address together: whoever guesses from one address locks nobody out at another.
-    services.limits.check_login(identifier, call.client)
-    login = await services.account.log_in(identifier, password)
+    """Signs in with the password (and a code, where there is a second factor) or an app password."""
+    given = call.input
+    client = call.headers.get("user-agent", "")
+    login = await services.sign_in.check(
+        Caller("app", call.client, client), given["identifier"], given["password"], given.get("authFactorToken")
+    )
     account = services.account.require()
     if not given.get("allowTakendown"):
         require_not_taken_down(account)
-    tokens = await services.sessions.open(account.did, login.app_password, login.privileged)
+    tokens = await services.sessions.open(account.did, login.app_password, login.privileged, client)
     return _session(services, tokens)
 
 
@@ -64,10 +66,14 @@ async def delete_session(services: Services, call: Call) -> None:
     await services.sessions.end(call.principal.session_id)
 
 
-@query(_NS + "getSession", access=Access.SESSION)
-async def get_session(services: Services, _call: Call) -> dict[str, Any]:
-    """The account behind an access token."""
-    return _session(services, None)
+@query(_NS + "getSession", access=Access.SESSION, oauth=ANY_SCOPE)
+async def get_session(services: Services, call: Call) -> dict[str, Any]:
+    """The account behind an access token; its e-mail address only for apps that may read it."""
+    answer = _session(services, None)
+    if not call.principal.allows_account("email", "read"):
+        for name in ("email", "emailConfirmed", "emailAuthFactor"):
+            answer.pop(name, None)
+    return answer
 
 
 @procedure(_NS + "createAccount", access=Access.OPTIONAL_SERVICE)
@@ -100,7 +106,7 @@ async def create_account(services: Services, call: Call) -> dict[str, Any]:
     return answer if document is None else {**answer, "didDoc": document}
 
 
-@query(_NS + "checkAccountStatus", access=Access.SESSION)
+@query(_NS + "checkAccountStatus", access=Access.SESSION, oauth=ANY_SCOPE)
 async def check_account_status(services: Services, _call: Call) -> dict[str, Any]:
     """Counts for migration tools."""
     valid_did = await services.account.did_document_leads_here()
@@ -115,7 +121,7 @@ async def activate_account(services: Services, _call: Call) -> None:
     services.crawlers.ask_now()
 
 
-@procedure(_NS + "deactivateAccount", access=Access.OWNER)
+@procedure(_NS + "deactivateAccount", access=Access.OWNER, oauth="account:status?action=manage")
 async def deactivate_account(services: Services, _call: Call) -> None:
     """Stops the account here."""
     await services.account.deactivate()
@@ -146,7 +152,7 @@ async def revoke_app_password(services: Services, call: Call) -> None:
     await services.account.revoke_app_password(call.input["name"])
 
 
-@query(_NS + "getServiceAuth", access=Access.SESSION)
+@query(_NS + "getServiceAuth", access=Access.SESSION, oauth=HANDLER_ASKS)
 async def get_service_auth(services: Services, call: Call) -> dict[str, Any]:
     """A short token for another service."""
     params = call.params
@@ -163,7 +169,7 @@ def _session(services: Services, tokens: TokenPair | None) -> dict[str, Any]:
         "did": account.did,
         "handle": account.handle,
         "emailConfirmed": account.email_confirmed,
-        "emailAuthFactor": False,
+        "emailAuthFactor": services.second_factor.required,  # what makes clients ask for a code
         "active": account.status == "active",
     }
     if account.email:

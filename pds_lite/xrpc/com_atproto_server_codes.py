@@ -16,15 +16,16 @@ from pds_lite.services.codes import Purpose
 from pds_lite.xrpc.router import Call, procedure, query
 
 _NS = "com.atproto.server."
+_EMAIL = "account:email?action=manage"
 
 
-@procedure(_NS + "requestEmailConfirmation", access=Access.OWNER)
+@procedure(_NS + "requestEmailConfirmation", access=Access.OWNER, oauth=_EMAIL)
 async def request_email_confirmation(services: Services, _call: Call) -> None:
     """A code to the account's address."""
     await services.flows.request_confirmation()
 
 
-@procedure(_NS + "confirmEmail", access=Access.OWNER)
+@procedure(_NS + "confirmEmail", access=Access.OWNER, oauth=_EMAIL)
 async def confirm_email(services: Services, call: Call) -> None:
     """The address is the owner's."""
     await services.flows.confirm_email(call.input["email"], call.input["token"])

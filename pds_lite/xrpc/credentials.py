@@ -9,6 +9,10 @@ from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from microdot import Request
+
+from pds_lite.services.access import DpopRequest
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -21,6 +25,18 @@ class Credentials:
 def credentials_of(headers: Mapping[str, str]) -> Credentials:
     """From headers with lower-case names. An empty Authorization header counts as none."""
     return Credentials(headers.get("authorization") or None, headers.get("dpop"))
+
+
+def dpop_request(request: Request) -> DpopRequest | None:
+    """What a DPoP proof shown with this request has to be made for; None for a caller that does not use DPoP."""
+    if not is_dpop(request.headers):
+        return None
+    return DpopRequest(request.headers.get("dpop"), request.method, request.path)
+
+
+def is_dpop(headers: Mapping[str, str]) -> bool:
+    """Whether the caller uses DPoP, and so wants the next nonce with the answer."""
+    return "dpop" in headers or headers.get("authorization", "")[:5].lower() == "dpop "
 
 
 def may_need_look_up(authorization: str | None) -> bool:

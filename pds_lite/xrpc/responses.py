@@ -36,8 +36,8 @@ def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Reply(ujson.dumpb(value, json_default), JSON, status, headers or {})
 
 
-def error_reply(problem: PdsError) -> Reply:
-    """The XRPC error body of `problem`."""
+def error_reply(problem: PdsError, challenge: str = "Bearer") -> Reply:
+    """The XRPC error body of `problem`; with status 401 `challenge` says what would have been accepted."""
     message = problem.message[:_MAX_MESSAGE]
     if isinstance(problem, StoreBroken | ConfigError):
         message = "Internal Server Error"
@@ -47,6 +47,6 @@ def error_reply(problem: PdsError) -> Reply:
     if isinstance(problem, RateLimited):
         headers["Retry-After"] = str(problem.retry_after)
     if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = challenge
     body = ujson.dumpb({"error": problem.error, "message": message})
     return Reply(body, JSON, problem.status, headers)

@@ -26,11 +26,11 @@ from uvicorn.protocols.utils import ClientDisconnected
 from pds_lite import __version__, ujson
 from pds_lite.atproto.lexicon.catalog import Catalog, Definition, catalog
 from pds_lite.atproto.syntax import is_nsid
-from pds_lite.errors import BadData, BadInput, NotImplementedHere, PdsError, RateLimited, Unauthorized
+from pds_lite.errors import BadData, BadInput, NotImplementedHere, OAuthError, PdsError, RateLimited, Unauthorized
 from pds_lite.http.asgi import WebApp, error_response
 from pds_lite.http.body import BodyStream
 from pds_lite.http.client_address import rate_key
-from pds_lite.services.access import Access, Principal
+from pds_lite.services.access import ANY_SCOPE, Access, Principal
 from pds_lite.services.rate_limits import (
     EVERYTHING,
     EXPORT_METHODS,
@@ -43,7 +43,7 @@ from pds_lite.services.rate_limits import (
     Rule,
     login_key,
 )
-from pds_lite.xrpc.credentials import credentials_of, may_need_look_up
+from pds_lite.xrpc.credentials import credentials_of, dpop_request, is_dpop, may_need_look_up
 from pds_lite.xrpc.responses import JSON, Reply, error_reply, json_reply
 from pds_lite.xrpc.unsupported import PASSED_ON, UNSUPPORTED
 
@@ -97,20 +97,22 @@ class Method:
     """GET (also answers HEAD) or POST."""
     access: Access
     handler: Handler
+    oauth: str | None = None
+    """The scope an OAuth session needs; ANY_SCOPE, HANDLER_ASKS, or None for a method closed to them."""
 
 
 METHODS: dict[str, Method] = {}
 SUBSCRIPTIONS: dict[str, Subscription] = {}
 
 
-def query(nsid: str, *, access: Access) -> Callable[[Handler], Handler]:
-    """Registers `async def handler(services, call)` as the query `nsid`."""
-    return _method(nsid, "GET", access)
+def query(nsid: str, *, access: Access, oauth: str | None = None) -> Callable[[Handler], Handler]:
+    """Registers `async def handler(services, call)` as the query `nsid`; `oauth` as in Method."""
+    return _method(nsid, "GET", access, oauth)
 
 
-def procedure(nsid: str, *, access: Access) -> Callable[[Handler], Handler]:
-    """Registers `async def handler(services, call)` as the procedure `nsid`."""
-    return _method(nsid, "POST", access)
+def procedure(nsid: str, *, access: Access, oauth: str | None = None) -> Callable[[Handler], Handler]:
+    """Registers `async def handler(services, call)` as the procedure `nsid`; `oauth` as in Method."""
+    return _method(nsid, "POST", access, oauth)
 
 
 def subscription(nsid: str) -> Callable[[Subscription], Subscription]:
@@ -126,10 +128,13 @@ def subscription(nsid: str) -> Callable[[Subscription], Subscription]:
     return register
 
 
-def _method(nsid: str, verb: str, access: Access) -> Callable[[Handler], Handler]:
+def _method(nsid: str, verb: str, access: Access, oauth: str | None) -> Callable[[Handler], Handler]:
+    if access is Access.OPTIONAL:
+        oauth = ANY_SCOPE  # whoever may read without credentials may with any
+
     def register(handler: Handler) -> Handler:
         _must_be_new(nsid)
-        METHODS[nsid] = Method(nsid, verb, access, handler)
+        METHODS[nsid] = Method(nsid, verb, access, handler, oauth)
         return handler
 
     return register
@@ -179,6 +184,8 @@ class Router:
         used: list[tuple[Rule, str]] = []
         try:
             reply = await self._reply(request, nsid, used)
+        except OAuthError as problem:
+            reply = error_reply(problem, self._services.oauth().challenge(problem))
         except PdsError as problem:
             if problem.status == 500:
                 log.error("%s: %s %s", nsid, type(problem).__name__, problem)
@@ -222,12 +229,15 @@ class Router:
             limits.take((rule,), address)
         key = address
         try:
-            principal = await self._services.access.authenticate(authorization, method.access, method.nsid)
+            principal = await self._services.access.authenticate(
+                authorization, method.access, method.nsid, dpop_request(request)
+            )
             if principal.is_account and principal.did is not None:
                 key = principal.did
         finally:
             used.append((rule, key))
             limits.take((rule,), key)
+        principal.require(method.oauth)
         return principal
 
     async def _call(
@@ -284,6 +294,8 @@ class Router:
             headers["Vary"] = f"{vary}, Authorization" if vary else "Authorization"
         if "authorization" in request.headers:
             headers.setdefault("Cache-Control", "private")
+        if is_dpop(request.headers):
+            headers["DPoP-Nonce"] = self._services.oauth().nonces.next()
         headers.update(self._services.limits.headers(used))
         body: Any = reply.body
         return Response(body, reply.status, headers)

@@ -50,7 +50,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccessCont
 
     headers = asyncio.run(open_all())
     service_auth: Any = ServiceAuth()
-    yield AccessControl(config, sessions, service_auth), headers
+    no_oauth: Any = None
+    yield AccessControl(config, sessions, service_auth, no_oauth), headers
     store.close()
 
 
@@ -125,7 +126,7 @@ def test_malformed_credentials_are_refused_everywhere(shown: tuple[AccessControl
 def test_without_an_admin_password_nobody_is_admin(tmp_path: Path) -> None:
     config: Any = SimpleNamespace(admin_password=None)
     nothing: Any = None
-    control = AccessControl(config, nothing, nothing)
+    control = AccessControl(config, nothing, nothing, nothing)
 
     for password in (b"admin:", b"admin:None"):
         with pytest.raises(Unauthorized):
