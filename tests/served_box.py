@@ -98,6 +98,7 @@ class ServedBox:
         finally:
             store.close()
         assert keys is not None
+        self.signing_key = keys.signing
         self.did_key = keys.signing.did_key
         return answer
 

@@ -19,8 +19,6 @@ from pds_lite.atproto.commit import decode_commit, sign_commit, verify_commit
 from pds_lite.atproto.mst.node import decode_node
 from pds_lite.atproto.mst.tree import build, seal, walk
 from pds_lite.atproto.tid import make_tid
-from pds_lite.services import key_store
-from pds_lite.storage.store import STORE_FOLDER, Store
 from tests.crash.follower import Follower
 from tests.crash.workload import Workload
 from tests.served_box import COMMAND, ServedBox, environment
@@ -157,12 +155,6 @@ def test_a_killed_server_keeps_every_promise(tmp_path):
 
 def make_car(box, number):
     """A CAR as a restore brings it, signed by the box's key, and its records: a third of them are in every one."""
-    store = Store.open_readonly(box.data_dir / STORE_FOLDER)
-    try:
-        with store.read() as txn:
-            key = key_store.load(txn).signing
-    finally:
-        store.close()
     blocks = {}
     for index in range(1200):
         block = dag_cbor.encode({"$type": "com.example.imported", "text": f"{number if index % 3 else 0} {index}" * 20})
@@ -170,7 +162,7 @@ def make_car(box, number):
     root = build(sorted((path, cid) for path, (cid, _block) in blocks.items()))
     nodes = seal(root, "")
     rev = make_tid(int(time.time() * 1_000_000), 0)
-    commit, commit_block = sign_commit(box.did, rev, root.cid, key.sign)
+    commit, commit_block = sign_commit(box.did, rev, root.cid, box.signing_key.sign)
     car = b"".join(write_car(commit, [(commit, commit_block), *nodes, *blocks.values()]))
     return car, {path.decode(): cid for path, (cid, _block) in blocks.items()}
 

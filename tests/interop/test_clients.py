@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pds_lite.services import key_store
-from pds_lite.storage.store import STORE_FOLDER, Store
 from tests.interop.reference import plc_directory
 from tests.served_box import HANDLE, PASSWORD, served_box
 
@@ -32,15 +30,6 @@ def box(directory, tmp_path):
     assert "Traceback" not in running.log, running.log[-3000:]
 
 
-def signing_key(box):
-    store = Store.open_readonly(box.data_dir / STORE_FOLDER)
-    try:
-        with store.read() as txn:
-            return key_store.load(txn).signing.export().hex()
-    finally:
-        store.close()
-
-
 @pytest.mark.parametrize("case", ["session", "records", "blobs", "importing", "random", "proofs", "firehose"])
 def test_npm_clients(case, box, directory, reference_node):
     node, ref_dir = reference_node
@@ -49,7 +38,7 @@ def test_npm_clients(case, box, directory, reference_node):
     more = {"URL": box.url, "DID": box.did, "HANDLE": HANDLE, "PASSWORD": PASSWORD, "PLC_URL": directory}
     run = subprocess.run(
         [node, str(SCRIPT), case],
-        env={**os.environ, **more, "KEY": signing_key(box), "REF_DIR": str(ref_dir), "SEED": str(seed)},
+        env={**os.environ, **more, "KEY": box.signing_key.export().hex(), "REF_DIR": str(ref_dir), "SEED": str(seed)},
         capture_output=True,
         text=True,
         check=False,
@@ -92,6 +81,7 @@ def test_the_python_sdk_signs_in_and_follows_the_stream(box):
     made = client.com.atproto.repo.put_record(put)
     assert done.wait(20), [type(event).__name__ for event in seen]
     stream.stop()
+    thread.join(10)
 
     kinds = [type(event).__name__ for event in seen]
     beginning, closed = ["Identity", "Account", "Commit", "Sync"], ["Account", "Identity", "Account", "Sync"]
