@@ -21,7 +21,7 @@ from pds_lite.errors import BadInput, PdsError
 from pds_lite.services import passwords
 from pds_lite.services.commit_clock import iso_time
 from pds_lite.services.repo_verify import verify_car
-from pds_lite.storage import account_store, event_log, repo_store
+from pds_lite.storage import event_log, repo_store
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services

@@ -169,7 +169,8 @@ def code_mail(purpose: Purpose, code: str, handle: str) -> tuple[str, str]:
     lines = [
         f"{_SUBJECTS[purpose]}: @{handle}",
         "",
-        "Type this code where you were asked for it. It is good for one hour and one use.",
+        "Type this code where you were asked for it. It is good for one hour,",
+        "and for one use.",
         "",
         f"    {code}",
         "",

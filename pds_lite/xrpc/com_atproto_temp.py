@@ -9,7 +9,6 @@ from pds_lite.services.access import Access
 from pds_lite.services.bundle import Services
 from pds_lite.xrpc.router import Call, query
 
-
 _NS = "com.atproto.temp."
 _AVAILABILITY = _NS + "checkHandleAvailability"
 

@@ -1,8 +1,8 @@
 """Every module that registers methods, imported for that: add a namespace's file here and the router knows it."""
 
 from pds_lite.xrpc import (
-    com_atproto_admin,
     app_bsky_actor,
+    com_atproto_admin,
     com_atproto_identity,
     com_atproto_moderation,
     com_atproto_repo,
@@ -14,8 +14,8 @@ from pds_lite.xrpc import (
 )
 
 __all__ = [
-    "com_atproto_admin",
     "app_bsky_actor",
+    "com_atproto_admin",
     "com_atproto_identity",
     "com_atproto_moderation",
     "com_atproto_repo",
