@@ -40,6 +40,7 @@ from pds_lite.services.identity import Identity
 from pds_lite.services.key_rotation import KeyRotation
 from pds_lite.services.local_views import LocalViews
 from pds_lite.services.mailer import Mailer
+from pds_lite.services.passkeys import Passkeys
 from pds_lite.services.plc_account import PlcAccount
 from pds_lite.services.plc_watch import PlcWatch
 from pds_lite.services.preferences import Preferences
@@ -60,6 +61,7 @@ from pds_lite.services.sign_in_log import SignInLog
 from pds_lite.services.sign_up import SignUp
 from pds_lite.services.takedowns import Takedowns
 from pds_lite.services.throttle import Throttle
+from pds_lite.storage import oauth_store
 from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
@@ -228,7 +230,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     browsers = BrowserSessions(clock, store)
     second_factor = SecondFactor(clock, store)
     sign_in_log = SignInLog(clock, store)
-    sessions.also_end += [browsers.end_all, lambda: oauth().grants.end_all(), second_factor.reread]
+    sessions.also_end += [browsers.end_all, lambda: _end_grants(store, oauth), second_factor.reread]
     throttle = Throttle(clock, sign_in_log.is_known, enabled=config.rate_limits)
     plc = PlcAccount(config, store, keys, identity=identity, accounts=accounts, repo=repo)
     codes, mailer = Codes(clock, store), Mailer(config)
@@ -259,6 +261,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         sessions=sessions,
         browsers=browsers,
         second_factor=second_factor,
+        passkeys=Passkeys(config, clock, store, keys, accounts),
         sign_in=SignIn(accounts, limits_of_rate, throttle, second_factor, sign_in_log, clock),
         access=AccessControl(config, sessions, service_auth, oauth),
         service_auth=service_auth,
@@ -309,6 +312,14 @@ def _lazy_oauth(
     return oauth
 
 
+async def _end_grants(store: Store, oauth: Callable[[], OAuth]) -> None:
+    """Ends what the owner let in by OAuth; where nothing was, nothing is loaded for it."""
+    with store.read() as txn:
+        if next(oauth_store.list_grants(txn), None) is None:
+            return
+    await oauth().grants.end_all()
+
+
 def _keys(store: Store) -> key_store.Keys:
     """The box's keys, made when the store is opened for the first time."""
     with store.read() as txn:
@@ -323,7 +334,7 @@ def build_edge(services: Services) -> HttpEdge:
     """The ASGI application: XRPC, the web pages, and the stream."""
     from pds_lite.http.asgi import HttpEdge, WebApp
     from pds_lite.http.client_address import ProxyTrust
-    from pds_lite.web import home, oauth, pages, well_known
+    from pds_lite.web import account, home, oauth, pages, well_known
     from pds_lite.xrpc import methods  # noqa: F401 - registers every method with the router
     from pds_lite.xrpc.proxying import pass_on
     from pds_lite.xrpc.router import Router
@@ -335,6 +346,7 @@ def build_edge(services: Services) -> HttpEdge:
     home.mount(app, services)
     oauth.mount(app, services)
     pages.mount(app)
+    account.mount(app, services)
     return HttpEdge(app, router.websocket, ProxyTrust(services.config.trusted_proxies))
 
 

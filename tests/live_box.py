@@ -28,6 +28,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    cookies: tuple[str, ...] = ()
+    """Set-Cookie headers."""
 
     @property
     def json(self) -> Any:
@@ -58,7 +60,8 @@ class LiveBox:
             connection.request(verb, path, body, {"Host": f"localhost:{self.port}", **(headers or {})})
             answer = connection.getresponse()
             names = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, names, answer.read())
+            cookies = tuple(answer.headers.get_all("set-cookie") or ())
+            return Answer(answer.status, names, answer.read(), cookies)
         finally:
             connection.close()
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pds_lite.services.key_store import Keys
     from pds_lite.services.mailer import Mailer
     from pds_lite.services.oauth.provider import OAuth
+    from pds_lite.services.passkeys import Passkeys
     from pds_lite.services.plc_account import PlcAccount
     from pds_lite.services.plc_watch import PlcWatch
     from pds_lite.services.preferences import Preferences
@@ -65,6 +66,7 @@ class Services:
     browsers: BrowserSessions
     """The owner's browsers, signed in to the pages."""
     second_factor: SecondFactor
+    passkeys: Passkeys
     sign_in: SignIn
     """The door: password, second factor, throttle; `sign_in.log` is the sign-in log."""
     access: AccessControl
