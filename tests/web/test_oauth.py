@@ -137,7 +137,9 @@ def test_the_answer_comes_back_where_the_app_asked(box: LiveBox, mode: str | Non
 
 def test_the_answer_can_be_a_form(box: LiveBox) -> None:
     app = App(box.url)
-    page = walk(Browser(box.url), app.page_url(app.push(response_mode="form_post")), "accept", (), "correct horse battery")
+    page = walk(
+        Browser(box.url), app.page_url(app.push(response_mode="form_post")), "accept", (), "correct horse battery"
+    )
     form = find_form(page, "answer")
     assert form is not None
     assert form.action == app.redirect
@@ -338,10 +340,12 @@ def test_a_stolen_refresh_token_is_no_use_and_ends_the_session(box: LiveBox) -> 
     assert app.refresh().error == (400, "invalid_grant")
 
 
-@pytest.mark.parametrize("forge", [lambda t: t[:-1] + ("A" if t[-1] != "A" else "B"), lambda _t: "ref-x.0.y", lambda _t: "ref-"])
-def test_a_forged_refresh_token_ends_nobodys_session(box: LiveBox, forge: Any) -> None:
+def test_a_forged_refresh_token_ends_nobodys_session(box: LiveBox) -> None:
     app = App(box.url).log_in()
-    assert app.refresh(forge(app.tokens["refresh_token"])).error == (400, "invalid_grant")
+    good = app.tokens["refresh_token"]
+    other_end = "A" if good[-1] != "A" else "B"
+    for forged in (good[:-1] + other_end, good.replace(".0.", ".1."), "ref-x.0.y", "ref-", "ref-..", "ref-é.0.x"):
+        assert app.refresh(forged).error == (400, "invalid_grant")
     assert app.refresh().status == 200
 
 
@@ -511,7 +515,9 @@ def test_nobody_is_redirected_to_where_a_link_says(box: LiveBox, query: str) -> 
 
 
 def test_what_the_app_says_is_text_on_the_page(box: LiveBox) -> None:
-    app = App(box.url, scope='atproto repo:app.bsky.feed.post "><script>alert(1)</script>', redirect="http://127.0.0.1/%22%3E")
+    app = App(
+        box.url, scope='atproto repo:app.bsky.feed.post "><script>alert(1)</script>', redirect="http://127.0.0.1/%22%3E"
+    )
     pushed = app.push(state='"><script>alert(2)</script>')
     browser = Browser(box.url)
     page = browser.get(app.page_url(pushed))
@@ -652,6 +658,7 @@ IN_THE_HANDLER = {
     "com.atproto.server.getServiceAuth": {"generic", "a service", "a method"},
 }
 """Methods whose scope depends on what is asked -> the kinds that open what `asked` asks."""
+
 
 def asked(nsid: str, box: LiveBox) -> tuple[Any, dict[str, Any]]:
     """A body and parameters that get past the lexicon, so that only the scope can refuse."""
