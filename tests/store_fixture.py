@@ -22,7 +22,7 @@ def assert_clean(store: Store, data_dir: Path) -> None:
     """Fails with every broken invariant of the store and its blob files."""
     blobs = data_dir / BLOB_FOLDER
     problems = [f"{problem.code}: {problem.text}" for problem in check_store(store, blobs if blobs.exists() else None)]
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 @pytest.fixture

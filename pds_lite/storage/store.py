@@ -207,6 +207,7 @@ class Store:
     def __init__(self, folder: Path, environment: Any, tables: list[Any], limits: StoreLimits) -> None:
         self.folder = folder
         self.limits = limits
+        self.page_bytes: int = environment.stat()["psize"]
         self._environment = environment
         self._tables = tables
         self._newest = _Newest()
@@ -341,18 +342,13 @@ class Store:
 
     def _used_bytes(self) -> int:
         pages: int = self._environment.info()["last_pgno"] + 1
-        return pages * int(self._page_bytes)
-
-    @property
-    def _page_bytes(self) -> int:
-        size: int = self._environment.stat()["psize"]
-        return size
+        return pages * self.page_bytes
 
     def _free_bytes(self) -> int:
         """Bytes of pages inside the file that no table uses."""
         with self.read() as txn:
             taken = sum(txn.table_bytes(table) for table in Table)
-        return self._used_bytes() - taken // PAGE_BYTES * self._page_bytes
+        return self._used_bytes() - taken // PAGE_BYTES * self.page_bytes
 
     # What the writer thread asks of us (writer.Backing).
 

@@ -220,6 +220,17 @@ def test_a_blob_dropped_while_the_check_ran_is_no_problem(sound: Driver, monkeyp
     assert codes(sound) == set()
 
 
+def test_an_import_under_way_or_half_dropped_is_no_problem(sound: Driver) -> None:
+    long_rows = [(LONG + b"%d" % number, Cid.of_cbor(record("x")), record("x")) for number in range(9)]
+    for number in range(3):
+        part = [(b"com.example.other/%d" % number, Cid.of_cbor(b"x"), b"x"), *long_rows[number * 3 : number * 3 + 3]]
+        sound.store.write_sync(lambda txn, part=part: repo_store.put_imported(txn, part, "3k43tv4rft22g"))
+        assert codes(sound) == set()
+    while sound.store.write_sync(lambda txn: repo_store.drop_idle(txn, 2)):
+        assert codes(sound) == set()
+    assert codes(sound) == set()
+
+
 def test_another_accounts_head_is_named(sound: Driver) -> None:
     from pds_lite.storage.account_store import Account, put_account
 

@@ -68,7 +68,7 @@ def test_pages_have_4_kib_whatever_the_kernel_uses(tmp_path: Path, monkeypatch: 
     for page_bytes in (1024, 16384):
         monkeypatch.setattr(store_module, "PAGE_BYTES", page_bytes)
         store = Store.open(tmp_path / str(page_bytes), small_limits())
-        assert store._page_bytes == page_bytes
+        assert store.page_bytes == page_bytes
         for number in range(200):
             store.write_sync(put(b"%d" % number, b"x" * 300))
         store.close()
