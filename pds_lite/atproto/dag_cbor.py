@@ -75,8 +75,8 @@ def decode_lenient(data: bytes) -> Any:
     keep a person from moving. What must hold is that it can be read safely and shown as JSON: bounded depth and size,
     text keys, and no values beyond the data model but finite floats and 64-bit integers. Raises BadData.
     """
-    if len(data) > _SMALL:
-        _end_of_item(data, 0)
+    if _end_of_item(data, 0) != len(data):
+        raise BadData("DAG-CBOR with more behind it: no other implementation would read it")
     value = _load(data)
     _check_readable(value)
     return value

@@ -391,6 +391,7 @@ def test_the_lenient_decoder_reads_what_was_signed_long_ago(block: bytes, value:
         b"\xa1\x61a\xc1\x00",
         b"\x81" * 140 + b"\x00",
         b"\x82\x00",
+        b"\xa0\x00",
         b"",
     ],
 )
