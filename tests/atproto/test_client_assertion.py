@@ -1,0 +1,72 @@
+"""Client assertions: only the published key, for this server, now."""
+
+import pytest
+
+from pds_lite.atproto.client_assertion import check_assertion, publishes
+from pds_lite.atproto.crypto import K256Key, P256Key
+from pds_lite.atproto.crypto.jwk import format_jwk, thumbprint
+from pds_lite.atproto.jwt import encode_hs256, encode_jws
+from pds_lite.errors import OAuthError
+
+CLIENT, ISSUER, NOW = "https://app.example.com/client.json", "https://pds.example.com", 1_800_000_000
+KEY, OTHER = P256Key.from_bytes(b"\x41" * 32), P256Key.from_bytes(b"\x42" * 32)
+JWK = {**format_jwk(KEY.public_key), "kid": "one"}
+KEYS = [{"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "rsa"}, JWK]
+GOOD = {"iss": CLIENT, "sub": CLIENT, "aud": ISSUER, "iat": NOW, "exp": NOW + 60, "jti": "once"}
+
+
+def make(claims=(), header=(), key=KEY):
+    said = {name: value for name, value in {**GOOD, **dict(claims)}.items() if value is not None}
+    return encode_jws({"kid": "one", **dict(header)}, said, key)
+
+
+def check(token, keys=KEYS, alg="ES256"):
+    return check_assertion(token, CLIENT, ISSUER, alg, keys, NOW)
+
+
+def test_a_good_assertion_names_its_key():
+    shown = check(make())
+    assert shown.key == f"one ES256 {thumbprint(KEY.public_key)}"
+    assert shown.jti == "once"
+    assert check(make({"aud": ["https://x.example", ISSUER]})).jti == "once"
+    assert check(make({"exp": None, "nbf": NOW})).jti == "once"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "https://evil.example/c.json"}, {"sub": None}, {"aud": "https://x.example"}, {"aud": []}, {"aud": None},
+        {"iat": NOW - 91}, {"iat": NOW + 31}, {"iat": None}, {"iat": "now"}, {"iat": True}, {"exp": NOW - 31},
+        {"exp": "later"}, {"nbf": NOW + 31}, {"jti": None}, {"jti": ""}, {"jti": "x" * 600}, {"jti": 1},
+    ],
+)  # fmt: skip
+def test_claims_for_another_time_place_or_client_are_refused(claims):
+    with pytest.raises(OAuthError) as raised:
+        check(make(claims))
+    assert raised.value.error == "invalid_client"
+
+
+def test_no_other_key_algorithm_or_kid_will_do():
+    k256 = K256Key.from_bytes(b"\x43" * 32)
+    public = [{**format_jwk(k256.public_key), "kid": "one"}]
+    bad = [
+        (make(key=OTHER), KEYS, "ES256"),
+        (make(header={"kid": "two"}), KEYS, "ES256"),
+        (make(header={"kid": None}), KEYS, "ES256"),
+        (make(header={"kid": "rsa"}), KEYS, "ES256"),
+        (make(key=k256), public, "ES256"),
+        (encode_hs256(GOOD, b"secret", "JWT"), KEYS, "ES256"),
+        (make() + "x", KEYS, "ES256"),
+        ("", KEYS, "ES256"),
+        (make(), [], "ES256"),
+    ]
+    for token, keys, alg in bad:
+        with pytest.raises(OAuthError):
+            check(token, keys, alg)
+    assert check(make(key=k256), public, "ES256K").jti == "once"
+
+
+def test_whether_a_key_is_still_published():
+    assert publishes(KEYS, thumbprint(KEY.public_key))
+    assert not publishes(KEYS, thumbprint(OTHER.public_key))
+    assert not publishes([{}], thumbprint(KEY.public_key))
