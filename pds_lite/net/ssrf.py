@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -108,6 +109,7 @@ class Target:
         return f"{self.scheme}://{self.authority}"
 
 
+@lru_cache(maxsize=256)
 def parse_url(url: str) -> Target:
     """Takes an http or https URL apart. Raises BadInput for other schemes, user names, control characters, odd
     hosts.

@@ -182,6 +182,9 @@ class Proxy:
                 self._places.release()
 
     async def _take_place(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()
+            return
         try:
             async with asyncio.timeout(HEAD_S):
                 await self._places.acquire()

@@ -478,8 +478,23 @@ def test_a_service_that_is_not_there_is_a_502(box: LiveBox, token: str) -> None:
         b"HTTP/1.1 200 OK\r\n" + b"X: yyyyyyyy\r\n" * 20000 + b"\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nhello",
     ],
-    ids=["nothing", "half a head", "half a body", "bad chunk", "no HTTP", "head", "101", "huge"],
+    ids=[
+        "nothing",
+        "half a head",
+        "half a body",
+        "bad chunk",
+        "no HTTP",
+        "head",
+        "101",
+        "huge",
+        "two framings",
+        "two lengths",
+        "no length",
+    ],
 )
 def test_a_service_that_dies_or_lies_at_once_is_a_502(box: LiveBox, token: str, answer: bytes) -> None:
     with raw_service(_raw(answer)) as url:

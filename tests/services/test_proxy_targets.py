@@ -15,10 +15,12 @@ import pytest
 from pds_lite import config as settings
 from pds_lite.atproto import did_doc
 from pds_lite.atproto.did_doc import DidDoc
+from pds_lite.atproto.oauth_scope import ScopeSet
 from pds_lite.clock import Clock
-from pds_lite.errors import BadInput, NotFound, UpstreamFailure
+from pds_lite.errors import BadInput, Forbidden, NotFound, UpstreamFailure
 from pds_lite.net.http_client import HttpClient
 from pds_lite.services.access import Kind, Principal
+from pds_lite.services.feed_generators import GET_FEED, GET_FEED_SKELETON
 from pds_lite.services.identity import Identity
 from pds_lite.services.proxy import ProxiedCall, Proxy
 from pds_lite.services.proxy_targets import ProxyTargets
@@ -26,6 +28,7 @@ from pds_lite.storage.store import Store, StoreLimits
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 OWNER = Principal(Kind.OWNER, DID, privileged=True)
+TIMELINE = "app.bsky.feed.getTimeline"
 PUBLIC = "93.184.216.34"
 
 
@@ -233,3 +236,48 @@ async def test_services_of_the_settings_need_no_document_and_may_be_in_the_lan(
             await _call(config, names, Documents("https://wrong.example"), f"{did}#{service}")
     assert connects == [("192.168.1.7", 443)] * 3
     assert "wrong.example" not in names.asked
+
+
+# What a principal may have called
+
+
+def _oauth(scope: str) -> Principal:
+    return Principal(Kind.OAUTH, DID, scopes=ScopeSet.parse(scope))
+
+
+@pytest.mark.parametrize(
+    ("scope", "nsid", "lxm", "allowed"),
+    [
+        ("rpc:app.bsky.feed.getTimeline?aud=did:web:api.bsky.app%23bsky_appview", TIMELINE, None, True),
+        ("rpc:app.bsky.feed.getTimeline?aud=*", TIMELINE, None, True),
+        ("rpc:app.bsky.feed.getTimeline?aud=did:web:other.example%23bsky_appview", TIMELINE, None, False),
+        ("rpc:app.bsky.feed.getPosts?aud=*", TIMELINE, None, False),
+        ("rpc:app.bsky.feed.getFeed?aud=*", GET_FEED, GET_FEED_SKELETON, False),
+        (
+            "rpc?lxm=app.bsky.feed.getFeed&lxm=app.bsky.feed.getFeedSkeleton&aud=*",
+            GET_FEED,
+            GET_FEED_SKELETON,
+            True,
+        ),
+        ("transition:generic", TIMELINE, None, True),
+        ("transition:generic", "chat.bsky.convo.listConvos", None, False),
+        ("transition:generic transition:chat.bsky", "chat.bsky.convo.listConvos", None, True),
+        ("", TIMELINE, None, False),
+    ],
+)
+async def test_an_app_has_called_what_its_scopes_cover_at_that_service(  # noqa: PLR0913, RUF100
+    config: settings.Config, connects: list[tuple[str, int]], scope: str, nsid: str, lxm: str | None, allowed: bool
+) -> None:
+    http = HttpClient(resolve=Names([PUBLIC]))
+    proxy = Proxy(http, ProxyTargets(config, Documents("https://svc.example.com")), Tokens())
+    call = proxy.call(_oauth(f"atproto {scope}"), ProxiedCall(nsid, "GET", "", {}), aud=DID, lxm=lxm)
+    if allowed:
+        with pytest.raises(UpstreamFailure):
+            await call
+        assert connects == [(PUBLIC, 443)]
+    else:
+        with pytest.raises(Forbidden, match="Missing required scope") as refused:
+            await call
+        assert refused.value.error == "ScopeMissingError"
+        assert connects == []
+    await http.close()
