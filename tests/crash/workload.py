@@ -136,7 +136,7 @@ class BlobWriter(Writer):
             path = self.chance.choice(sorted(self.state))
             self._write("deleteRecord", {"rkey": path.partition("/")[2]}, {path: None})
             return
-        content = self.chance.randbytes(self.chance.choice((100, 5000, 1_200_000)))
+        content = self.chance.randbytes(self.chance.choice((100, 5000, 100_000, 1_200_000)))
         answer = self.ask("POST", REPO + "uploadBlob", content)
         assert answer.status == 200, answer.body
         blob = answer.json["blob"]
