@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,16 @@ from pds_lite.storage import failpoints, migrations
 from pds_lite.storage.keys import Table, table_name
 from pds_lite.storage.place import make_private_folder, refuse_network_file_system, sync_folder, take_lock
 from pds_lite.storage.room import FULL_ERRORS, Room
+from pds_lite.storage.transaction import PAGE_BYTES, Group, NewestEvent, Txn, WriteTxn
 from pds_lite.storage.writer import Job, MapFilled, Writer
 
 T = TypeVar("T")
 
+__all__ = ["PAGE_BYTES", "STORE_FOLDER", "ReadTxn", "Store", "StoreLimits", "Txn", "WriteTxn"]
+
 STORE_FOLDER = "store"
 """Where in the data directory the environment lies."""
 DATA_FILE = "data.mdb"
-PAGE_BYTES = 4096
 _LOCK_FILE_BYTES = 8192
 """For LMDB's usual 126 readers."""
 _IS_64_BIT = sys.maxsize > 1 << 32
@@ -49,62 +51,6 @@ class StoreLimits:
     max_map_bytes: int = 1 << 40 if _IS_64_BIT else 512 << 20
     ahead_bytes: int = 4 << 20
     reserve_bytes: int = 1 << 20
-
-
-class Txn:
-    """A consistent view of all tables. `generation` is repo_store's memo of the active record generation."""
-
-    __slots__ = ("_tables", "_txn", "generation")
-
-    def __init__(self, txn: Any, tables: list[Any]) -> None:
-        self._txn = txn
-        self._tables = tables
-        self.generation: int | None = None
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        """The value, or None. Keys have 1 to 511 bytes."""
-        value: bytes | None = self._txn.get(key, db=self._tables[table])
-        return value
-
-    def scan(
-        self, table: Table, start: bytes = b"", stop: bytes | None = None, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) with start <= key < stop in key order, or backwards. Collect before deleting what it gives."""
-        cursor = self._txn.cursor(db=self._tables[table])
-        if reverse:
-            if stop is not None and cursor.set_range(stop):
-                found = cursor.prev()
-            else:
-                found = cursor.last()
-            for item in cursor.iterprev() if found else ():
-                if item[0] < start:
-                    return
-                yield item
-        else:
-            found = cursor.set_range(start) if start else cursor.first()
-            for item in cursor.iternext() if found else ():
-                if stop is not None and item[0] >= stop:
-                    return
-                yield item
-
-    def first(self, table: Table) -> tuple[bytes, bytes] | None:
-        """The entry with the lowest key."""
-        return next(self.scan(table), None)
-
-    def last(self, table: Table) -> tuple[bytes, bytes] | None:
-        """The entry with the highest key."""
-        return next(self.scan(table, reverse=True), None)
-
-    def count(self, table: Table) -> int:
-        """How many entries; costs nothing."""
-        number: int = self._txn.stat(self._tables[table])["entries"]
-        return number
-
-    def table_bytes(self, table: Table) -> int:
-        """Bytes of the pages the table takes; costs nothing."""
-        stat = self._txn.stat(self._tables[table])
-        pages: int = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return pages * PAGE_BYTES
 
 
 class ReadTxn(Txn):
@@ -128,79 +74,6 @@ class ReadTxn(Txn):
             raise StoreBroken(f"the store cannot be read: {problem}") from problem
 
 
-class _Newest:
-    """What event_log remembers from one transaction to the next; see WriteTxn.remember_event."""
-
-    __slots__ = ("event",)
-
-    def __init__(self) -> None:
-        self.event: tuple[bytes, int, tuple[bytes, ...]] = (b"", 0, ())
-
-
-class WriteTxn(Txn):
-    """A job's child transaction. Its changes are visible to later jobs of the group, and durable with the group."""
-
-    __slots__ = ("_newest", "on_abort", "on_commit")
-
-    def __init__(self, txn: Any, tables: list[Any], newest: _Newest) -> None:
-        super().__init__(txn, tables)
-        self._newest = newest
-        self.on_commit: list[Callable[[], None]] = []
-        self.on_abort: list[Callable[[], None]] = []
-
-    def put(self, table: Table, key: bytes, value: bytes, append: bool = False) -> None:
-        """Set a value. `append` is for a key above all others: pages fill up, and a lower key is refused."""
-        if not self._txn.put(key, value, append=append, db=self._tables[table]):
-            raise StoreBroken(f"a key of table {table.name} is not above the last one")
-
-    def delete(self, table: Table, key: bytes) -> bool:
-        """True if the key was there."""
-        found: bool = self._txn.delete(key, db=self._tables[table])
-        return found
-
-    @property
-    def newest_event(self) -> tuple[bytes, int, tuple[bytes, ...]]:
-        """What was last remembered, in this transaction or one before it, whether that stood or not."""
-        return self._newest.event
-
-    def remember_event(self, key: bytes, link: int, frames: tuple[bytes, ...]) -> None:
-        """Keep the newest event's key and link in its chain, and the newest frames of that, for the next append."""
-        self._newest.event = (key, link, frames)
-
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Called on the writer thread once the change is durable, in the order of the jobs, before anybody is told."""
-        self.on_commit.append(callback)
-
-    def after_abort(self, callback: Callable[[], None]) -> None:
-        """Called on the writer thread if the change is taken back, last first: to undo what `fn` did in memory."""
-        self.on_abort.append(callback)
-
-    def commit(self) -> None:
-        """For the writer thread only."""
-        self._txn.commit()
-
-    def abort(self) -> None:
-        """For the writer thread only."""
-        self._txn.abort()
-
-
-class _Group:
-    """The outer transaction of one group of jobs."""
-
-    __slots__ = ("_environment", "_newest", "_tables", "_txn", "abort", "commit")
-
-    def __init__(self, environment: Any, tables: list[Any], newest: _Newest) -> None:
-        self._environment = environment
-        self._tables = tables
-        self._newest = newest
-        self._txn = environment.begin(write=True)
-        self.commit: Callable[[], None] = self._txn.commit
-        self.abort: Callable[[], None] = self._txn.abort
-
-    def child(self) -> WriteTxn:
-        return WriteTxn(self._environment.begin(write=True, parent=self._txn), self._tables, self._newest)
-
-
 class Store:
     """Open with Store.open (the one writer) or Store.open_readonly (any process, also beside a running writer)."""
 
@@ -210,7 +83,7 @@ class Store:
         self.page_bytes: int = environment.stat()["psize"]
         self._environment = environment
         self._tables = tables
-        self._newest = _Newest()
+        self._newest = NewestEvent()
         self._gate = threading.Lock()
         self._readers = 0
         self._lock_file: int | None = None
@@ -352,8 +225,8 @@ class Store:
 
     # What the writer thread asks of us (writer.Backing).
 
-    def begin(self) -> _Group:
-        return _Group(self._environment, self._tables, self._newest)
+    def begin(self) -> Group:
+        return Group(self._environment, self._tables, self._newest)
 
     def admit(self, frees: bool) -> None:
         """Raises StoreBroken after an I/O error, StoreFull when only the reserve is left and the job frees nothing."""
