@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -48,13 +49,11 @@ async def _take_form(services: Services, request: Request) -> Response:
 
 
 async def _check_passkey(services: Services, request: Request, browser: str, given: str) -> None:
-    caller = caller_of(request)
+    caller = replace(caller_of(request), way="passkey")
     try:
         await services.passkeys.check(browser, given)
     except Unauthorized as problem:
-        services.sign_in.log.refused(
-            "passkey", caller.client, caller.address, services.account.require().handle, problem.hint
-        )
+        services.sign_in.log.refused(caller.way, caller.client, caller.address, "", problem.hint)
         raise
     services.sign_in.welcome(caller)
 
