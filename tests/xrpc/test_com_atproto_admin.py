@@ -53,7 +53,7 @@ def last_event(box: LiveBox) -> tuple[str, Any]:
 def test_it_is_closed_to_everybody_else(shared: LiveBox, name: str) -> None:
     verb = METHODS[name].verb
     wrong = {"Authorization": "Basic " + base64.b64encode(b"admin:wrong").decode()}
-    for headers, status in ((None, 401), (wrong, 401), ({"Authorization": f"Bearer {shared.token()}"}, 400)):
+    for headers, status in ((None, 401), (wrong, 401), ({"Authorization": f"Bearer {shared.token()}"}, 401)):
         assert shared.request(verb, f"/xrpc/{name}", headers=headers).status == status
 
 
