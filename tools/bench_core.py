@@ -304,7 +304,7 @@ async def repository(folder: Path, status: str) -> AsyncIterator[tuple[Store, Re
 
 def make_importer(store: Store, writer: RepoWriter, spool: Path) -> RepoImport:
     identity: Any = SimpleNamespace()  # our own key signed: no DID document is asked for
-    return RepoImport(store, writer, identity, Clock(), KEY.did_key, spool)
+    return RepoImport(store, writer, identity, Clock(), spool)
 
 
 async def pieces(car: bytes) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 from pds_lite.atproto.cid import Cid
@@ -32,6 +33,8 @@ _Item: TypeAlias = "Node | Stub | bytes"
 FIRST_BATCH = 16 << 10
 BATCH = 128 << 10
 """Bytes gathered before the event loop gets its turn again: a few milliseconds."""
+GIVE_BACK_BATCHES = 32
+"""After each 4 MB what was read through the map is let go: the whole repository would count as memory of ours."""
 
 
 async def export_blocks(store: Store, snapshot: Snapshot, since: str = "") -> AsyncIterator[list[Block]]:
@@ -44,9 +47,11 @@ async def export_blocks(store: Store, snapshot: Snapshot, since: str = "") -> As
     head = snapshot.head
     budget = FIRST_BATCH
     batch = [(head.commit, head.commit_block)]
-    while True:
+    for number in count(1):
         with store.read() as txn:
             done = walk.fill(txn, batch, budget)
+        if number % GIVE_BACK_BATCHES == 0:
+            store.give_back_pages()
         yield batch
         if done:
             return

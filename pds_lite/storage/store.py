@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 import lmdb
 
 from pds_lite.errors import StoreBroken, StoreFull
-from pds_lite.storage import failpoints, migrations
+from pds_lite.storage import failpoints, migrations, resident
 from pds_lite.storage.keys import Table, table_name
 from pds_lite.storage.place import make_private_folder, refuse_network_file_system, sync_folder, take_lock
 from pds_lite.storage.room import FULL_ERRORS, Room
@@ -38,6 +38,8 @@ STORE_FOLDER = "store"
 DATA_FILE = "data.mdb"
 _LOCK_FILE_BYTES = 8192
 """For LMDB's usual 126 readers."""
+_GIVE_BACK_BYTES = 8 << 20
+"""How much the file grows before its mapped pages are given back: an import would count all of it as memory."""
 _IS_64_BIT = sys.maxsize > 1 << 32
 _DOCTOR = "Run: pds-lite doctor --store"
 _FULL_MESSAGES = tuple(os.strerror(code) for code in FULL_ERRORS)
@@ -90,6 +92,7 @@ class Store:
         self._room: Room | None = None
         self._writer: Writer | None = None
         self._broken = ""
+        self._given_back_at = self._used_bytes()
 
     @classmethod
     def open(cls, folder: Path, limits: StoreLimits | None = None) -> "Store":
@@ -187,6 +190,10 @@ class Store:
         """Bytes up to the last page in use, and the size of the data file."""
         return self._used_bytes(), (self.folder / DATA_FILE).stat().st_size
 
+    def give_back_pages(self) -> None:
+        """Lets go of what reading has mapped; for those who have looked at much of the store."""
+        resident.give_back(self.folder / DATA_FILE)
+
     def _submit(self, job: Job) -> None:
         if self._writer is None:
             raise StoreBroken("the store is not open for writing")
@@ -281,7 +288,11 @@ class Store:
 
     def settled(self) -> None:
         if self._room is not None:
-            self._room.note(self._used_bytes())
+            used = self._used_bytes()
+            self._room.note(used)
+            if used - self._given_back_at > _GIVE_BACK_BYTES:
+                self._given_back_at = used
+                self.give_back_pages()
 
 
 def _tells_of_a_full_disk(problem: BaseException) -> bool:
