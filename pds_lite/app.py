@@ -61,7 +61,7 @@ from pds_lite.services.sign_in_log import SignInLog
 from pds_lite.services.sign_up import SignUp
 from pds_lite.services.takedowns import Takedowns
 from pds_lite.services.throttle import Throttle
-from pds_lite.storage import oauth_store
+from pds_lite.storage import migration_store, oauth_store
 from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 
     from pds_lite.config import Config
     from pds_lite.http.asgi import HttpEdge
+    from pds_lite.services.migration.runner import MigrationRunner
     from pds_lite.services.oauth.provider import OAuth
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.services.sequencer.stop()
+        if self._has_migration():
+            await self.services.migration().stop()
         await self.services.importer.stop()
         with contextlib.suppress(PdsError):  # a full or broken disk is no reason not to end
             await self.services.sign_in.log.save(now=True)
@@ -124,6 +127,8 @@ class App:
         await control_server.start()
         services.crawlers.start()
         services.plc_watch.start()
+        if self._has_migration():
+            services.migration().resume()
         announcer = self._announcer()
         self._tasks = [
             asyncio.create_task(coroutine)
@@ -149,6 +154,10 @@ class App:
         if self._server is not None:
             self._server.force_exit = self._server.should_exit  # asked twice: do not wait for anybody
             self._server.should_exit = True
+
+    def _has_migration(self) -> bool:
+        with self.services.store.read() as txn:
+            return migration_store.get_migration(txn) is not None
 
     async def _keep_house(self) -> None:
         await self.services.sequencer.prune()
@@ -249,7 +258,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         blobs=blobs,
         sequencer=sequencer,
     )
-    return Services(
+    services = Services(
         config=config,
         clock=clock,
         store=store,
@@ -287,6 +296,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         repo=repo,
         reader=RepoReader(store, repo.snapshots, clock, limits.exports),
         importer=importer,
+        migration=_lazy_migration(lambda: services),
         crawlers=Crawlers(
             http,
             clock,
@@ -296,6 +306,19 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
             followers=lambda: sequencer.subscribers,
         ),
     )
+    return services
+
+
+def _lazy_migration(services: Callable[[], Services]) -> Callable[[], MigrationRunner]:
+    """The runner of the job that moves an account in, imported and made where there is one."""
+
+    @cache
+    def migration() -> MigrationRunner:
+        from pds_lite.services.migration.runner import MigrationRunner
+
+        return MigrationRunner(services())
+
+    return migration
 
 
 def _lazy_oauth(

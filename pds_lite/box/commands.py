@@ -14,10 +14,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pds_lite import __version__
-from pds_lite.box import board, identity_commands
+from pds_lite.atproto.commit import decode_commit
+from pds_lite.box import board, identity_commands, migrate_commands
 from pds_lite.box.control import Channel
 from pds_lite.box.setup import wait_for_claim
-from pds_lite.errors import BadInput, PdsError
+from pds_lite.errors import BadInput, NotFound, PdsError
 from pds_lite.services import passwords
 from pds_lite.services.commit_clock import iso_time
 from pds_lite.services.repo_verify import verify_car
@@ -205,13 +206,17 @@ async def repo_import(services: Services, _parameters: Parameters, channel: Chan
 
 async def repo_verify(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Reads the whole repository as a stranger would: every hash, the tree, the signature."""
-    account = services.account.require()
-    verified = await verify_car(services.reader.export_car(), account.did, services.keys.signing.did_key)
+    account, head = services.account.require(), services.repo.head
+    if head is None:
+        raise NotFound("there is no repository", error="RepoNotFound")
+    did_key = await services.importer.key_of(decode_commit(head.commit_block), is_moving=account.status != "active")
+    verified = await verify_car(services.reader.export_car(), account.did, did_key or services.keys.signing.did_key)
     return asdict(verified)
 
 
 COMMANDS = {
     **identity_commands.COMMANDS,
+    **migrate_commands.COMMANDS,
     "status": status,
     "doctor": doctor,
     "account.show": account_show,

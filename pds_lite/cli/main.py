@@ -19,6 +19,7 @@ COMMANDS = {
     "account": "show the account; passwords, app passwords, codes; activate or deactivate",
     "identity": "the DID: show, new handle or key; undo and recover with the recovery key, on any computer",
     "repo": "export, import or verify the repository",
+    "migrate": "move an account to this box from another host, and follow the job",
     "discover": "find boxes on this network",
     "version": "versions of pds-lite and of what it stands on",
 }

@@ -54,9 +54,12 @@ class AccountDeletion:
         self._blobs = blobs
         self._sequencer = sequencer
 
-    async def delete(self, did: str, also: Callable[[WriteTxn], None] | None = None) -> None:
+    async def delete(
+        self, did: str, also: Callable[[WriteTxn], None] | None = None, *, announce: bool = True
+    ) -> None:
         """Deletes the account `did`; `also` is done first in the same step and may refuse.
 
+        Without `announce` nobody is told: of an account that was moving in and lives elsewhere there is nothing to say.
         Raises BadInput if it is not here, Unavailable (ImportInProgress), and what `also` raises.
         """
         await self._importer.drop_idle()
@@ -74,7 +77,7 @@ class AccountDeletion:
             txn.after_commit(lambda: setattr(self._keys, "signing", key))
             txn.after_commit(lambda: self._accounts.adopt(None))
 
-        await self._repo.erase(change)
+        await self._repo.erase(change, announce=announce)
         await self._sessions.end_all()
         await self.resume()
 

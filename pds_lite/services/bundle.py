@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pds_lite.services.key_rotation import KeyRotation
     from pds_lite.services.key_store import Keys
     from pds_lite.services.mailer import Mailer
+    from pds_lite.services.migration.runner import MigrationRunner
     from pds_lite.services.oauth.provider import OAuth
     from pds_lite.services.passkeys import Passkeys
     from pds_lite.services.plc_account import PlcAccount
@@ -94,4 +95,6 @@ class Services:
     repo: RepoWriter
     reader: RepoReader
     importer: RepoImport
+    migration: Callable[[], MigrationRunner]
+    """Makes the runner of the one job that moves an account in when it is first called."""
     crawlers: Crawlers

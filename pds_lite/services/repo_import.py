@@ -159,20 +159,24 @@ class RepoImport:
             raise BadCommit(f"The repository is older ({commit.rev}) than the present one ({head.rev})")
         if tid_microseconds(Tid(commit.rev)) > self._clock.now_us() + MAX_AHEAD_US:
             raise BadCommit(f"The rev {commit.rev} lies in the future")
-        if not await self._is_signed(commit, is_moving=account.status != "active"):
+        if await self.key_of(commit, is_moving=account.status != "active") is None:
             raise BadCommit("The commit is signed neither by this server's key nor by one of the DID document")
 
-    async def _is_signed(self, commit: Commit, *, is_moving: bool) -> bool:
-        if _verifies(commit, self._repo.did_key):
-            return True
+    async def key_of(self, commit: Commit, *, is_moving: bool) -> str | None:
+        """The did:key that signed the commit, if it is one that counts: this server's, or the DID document's now.
+
+        For an account that `is_moving`, not active here, one that the document named in the past will do.
+        """
+        own = self._repo.did_key
+        if _verifies(commit, own):
+            return own
         document = await self._identity.did_doc(commit.did, refresh=True)
-        if document.signing_key is not None and _verifies(commit, document.signing_key):
-            return True
-        if not is_moving or not is_plc_did(commit.did):
-            return False
-        log = plc.audit(commit.did, await self._identity.plc.audit_log(commit.did))
-        methods = [plc.normalized(op)["verificationMethods"] for op in log.operations if op["type"] != "plc_tombstone"]
-        return any(_verifies(commit, key) for key in {names["atproto"] for names in methods if "atproto" in names})
+        keys = [document.signing_key] if document.signing_key is not None else []
+        if is_moving and is_plc_did(commit.did) and not (keys and _verifies(commit, keys[0])):
+            log = plc.audit(commit.did, await self._identity.plc.audit_log(commit.did))
+            past = [plc.normalized(op)["verificationMethods"] for op in log.operations if op["type"] != "plc_tombstone"]
+            keys += {methods["atproto"] for methods in past if "atproto" in methods}
+        return next((key for key in keys if _verifies(commit, key)), None)
 
     async def drop_idle(self) -> None:
         """Empties the idle generation in steps short enough for writes to go between them."""

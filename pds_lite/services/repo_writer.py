@@ -153,7 +153,9 @@ class RepoWriter:
         InvalidSwap, TooLarge, AccountInactive, or Unavailable (ReadOnly, ClockUntrusted, StoreFull).
         """
         prepared = [prepare(write, self.times.next_key) for write in writes]
-        return await self._store.write(partial(self._write_records, prepared, swap_commit), "commit")
+        frees = all(write.block is None for write in prepared)  # deleting must work on a full disk
+        step = partial(self._write_records, prepared, swap_commit)
+        return await self._store.write(step, "commit", frees=frees)
 
     def _write_records(self, prepared: list[PreparedWrite], swap_commit: Cid | None, txn: WriteTxn) -> WriteResult:
         """The step on the writer thread: decide, plan, store."""
@@ -262,18 +264,19 @@ class RepoWriter:
             self._sync(txn)
         self._save_tree(txn)
 
-    async def erase(self, change: Callable[[WriteTxn], None]) -> None:
+    async def erase(self, change: Callable[[WriteTxn], None], *, announce: bool) -> None:
         """Ends the repository: #account says that it is deleted, and `change` takes it out of the store, in one step.
 
         Raises Unavailable (ImportInProgress) beside an import. Every export that runs is cut.
         """
-        await self._store.write(partial(self._erase, change), "erase", frees=True)
+        await self._store.write(partial(self._erase, change, announce), "erase", frees=True)
 
-    def _erase(self, change: Callable[[WriteTxn], None], txn: WriteTxn) -> None:
+    def _erase(self, change: Callable[[WriteTxn], None], announce: bool, txn: WriteTxn) -> None:
         if self.importing:
             raise _importing()
         self._read_account(txn)
-        self._append(txn, partial(firehose.account_frame, did=self._did, active=False, status="deleted"))
+        if announce:
+            self._append(txn, partial(firehose.account_frame, did=self._did, active=False, status="deleted"))
         txn.after_commit(self.snapshots.clear)
         txn.after_abort(partial(setattr, self, "_planned", self._planned))
         txn.after_abort(self._forget_status)

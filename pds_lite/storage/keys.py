@@ -47,6 +47,7 @@ class Table(IntEnum):
     OAUTH_DOCUMENTS = 22
     BROWSER_SESSIONS = 23
     SIGN_IN = 24
+    MIGRATION = 25
 
 
 def table_name(table: Table) -> bytes | None:
