@@ -60,6 +60,7 @@ _ACCOUNT = {
     ("status", "read"): (SEE, "See whether your account is active."),
     ("status", "manage"): (MANAGE, "Deactivate your account."),
 }
+_FILES = {"image/*": "pictures", "video/*": "videos", "audio/*": "sound files", "text/*": "texts"}
 _MAX_DETAILS = 40
 
 
@@ -150,7 +151,8 @@ def _service(aud: str) -> str:
 def _blob_words(permission: Blob) -> str:
     if "*/*" in permission.accept:
         return "Upload files of any kind."
-    return f"Upload files: {', '.join(sorted(permission.accept))}."
+    kinds = [_FILES.get(pattern, pattern) for pattern in sorted(permission.accept)]
+    return f"Upload {', '.join(kinds)}."
 
 
 def _is_grave(permission: Permission) -> bool:

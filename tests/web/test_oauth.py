@@ -162,7 +162,7 @@ def test_a_wrong_password_is_asked_again_and_an_app_password_does_not_do(box: Li
     app_password = box.server("createAppPassword", {"name": "for oauth"}, token).json["password"]
     app, browser = App(box.url), Browser(box.url)
     page = browser.get(app.page_url(app.push()))
-    for wrong in ("wrong", "", app_password):
+    for wrong in ("guess 4711", "", app_password):
         form = find_form(page, "sign-in")
         assert form is not None
         page = browser.request("POST", form.action, [*form.fields, ("username", HANDLE), ("password", wrong)])
