@@ -248,9 +248,11 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     views = LocalViews(config.public_url, accounts, recent, proxy)
     blobs = Blobs(store, BlobStore(config.data_dir / BLOBS_FOLDER), clock, config.blob_limit)
     importer = RepoImport(store, repo, identity, clock, config.data_dir, config.import_limit)
+    takedowns = Takedowns(store, accounts, sessions)
     deletion = AccountDeletion(
         store,
         keys,
+        takedowns=takedowns,
         accounts=accounts,
         sessions=sessions,
         repo=repo,
@@ -285,7 +287,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         mailer=mailer,
         flows=AccountFlows(accounts, sessions, codes, mailer, deletion),
         deletion=deletion,
-        takedowns=Takedowns(store, accounts, sessions),
+        takedowns=takedowns,
         sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),
         proxy=proxy,
         feed_generators=FeedGenerators(store, clock, http, identity, accounts, proxy),

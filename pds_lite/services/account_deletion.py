@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pds_lite.services.repo_writer import RepoWriter
     from pds_lite.services.sequencer import Sequencer
     from pds_lite.services.sessions import Sessions
+    from pds_lite.services.takedowns import Takedowns
     from pds_lite.storage.store import Store, WriteTxn
 
 
@@ -38,6 +39,7 @@ class AccountDeletion:
         store: Store,
         keys: Keys,
         *,
+        takedowns: Takedowns,
         accounts: Accounts,
         sessions: Sessions,
         repo: RepoWriter,
@@ -47,6 +49,7 @@ class AccountDeletion:
     ) -> None:
         self._store = store
         self._keys = keys
+        self._takedowns = takedowns
         self._accounts = accounts
         self._sessions = sessions
         self._repo = repo
@@ -78,6 +81,7 @@ class AccountDeletion:
             txn.after_commit(lambda: self._accounts.adopt(None))
 
         await self._repo.erase(change, announce=announce)
+        self._takedowns.forget()
         await self._sessions.end_all()
         await self.resume()
 
