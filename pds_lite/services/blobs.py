@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.errors import BadInput, TooLarge
@@ -77,6 +78,7 @@ class Blobs:
         self._store = store
         self._files = files
         self._clock = clock
+        self._folders_to_search = iter(range(256))
         self.limit = limit
         """Bytes of one blob, as describeServer announces it."""
 
@@ -143,9 +145,17 @@ class Blobs:
         return str(self._files.path(cid))
 
     async def sweep(self) -> int:
-        """Drops temporary blobs past their time and files whose last reference went; how many steps that took."""
+        """Drops temporary blobs past their time and files whose last reference went; how many steps that took.
+
+        Once after each start it also searches, one folder a call, for files that a power cut left without a row.
+        """
         before = self._clock.now_us() - TEMPORARY_US
         steps = 0
+        folder = next(self._folders_to_search, None)
+        if folder is not None:
+            await self._store.write(
+                partial(blob_store.drop_strays, files=self._files, first_byte=folder), "stray blobs"
+            )
         while True:
             done = await self._store.write(
                 lambda txn: blob_store.sweep(txn, self._files, before, SWEEP_BUDGET), "sweep blobs", frees=True

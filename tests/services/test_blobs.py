@@ -134,3 +134,18 @@ def test_an_upload_that_no_record_wants_goes_after_its_time_and_not_before(tmp_p
             assert [path.read_bytes() for path in files(tmp_path)] == [b"kept"]
 
     run(story())
+
+
+def test_a_file_that_a_power_cut_left_without_a_row_goes_within_one_round_and_others_stay(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            kept = await repo.blobs.upload(chunks(b"kept"), "text/plain", None)
+            await repo.create({"b": kept})
+            (known,) = files(tmp_path)
+            stray = known.parent / str(Cid.of_raw(b"stray"))
+            stray.write_bytes(b"stray")
+            for _ in range(256):
+                await repo.blobs.sweep()
+            assert files(tmp_path) == [known]
+
+    run(story())
