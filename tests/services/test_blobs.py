@@ -11,6 +11,7 @@ from pds_lite.atproto.cid import Cid
 from pds_lite.clock import Clock
 from pds_lite.errors import BadInput, TooLarge
 from pds_lite.services.blobs import TEMPORARY_US, sniff
+from pds_lite.storage.blob_store import blob_path
 
 from .conftest import open_repo
 
@@ -142,7 +143,8 @@ def test_a_file_that_a_power_cut_left_without_a_row_goes_within_one_round_and_ot
             kept = await repo.blobs.upload(chunks(b"kept"), "text/plain", None)
             await repo.create({"b": kept})
             (known,) = files(tmp_path)
-            stray = known.parent / str(Cid.of_raw(b"stray"))
+            stray = blob_path(tmp_path / "blobs", Cid.of_raw(b"stray"))
+            stray.parent.mkdir(exist_ok=True)
             stray.write_bytes(b"stray")
             for _ in range(256):
                 await repo.blobs.sweep()
