@@ -152,9 +152,10 @@ class AccountFlows:
         account = self._accounts.account
         if account is None or account.did != did:
             raise BadInput("account not found")
+        # The code first: otherwise strangers could guess passwords here, past the throttle of signing in.
+        await self._codes.check(Purpose.DELETE_ACCOUNT, code)
         if not await passwords.verify_password(account.password_hash, password):
             raise Unauthorized("Invalid did or password")
-        await self._codes.check(Purpose.DELETE_ACCOUNT, code)
         await self._deletion.delete(did, lambda txn: self._codes.spend(txn, Purpose.DELETE_ACCOUNT, code))
 
 

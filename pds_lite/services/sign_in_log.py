@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pds_lite.storage.store import Store, WriteTxn
 
 MAX_KNOWN = 64
+ASKING = "asking"
+"""The way of apps that were refused before their owner was asked: a wrong OAuth request. Anybody can send those."""
+MAX_ASKING = 60
 REFUSALS_EVERY_S = 600.0
 _ALIKE_WITHIN = 20
 """Lines among the latest that an attempt may be counted on."""
@@ -101,7 +104,15 @@ class SignInLog:
             if replace(other, time_us=row.time_us, count=1) == row:
                 self._attempts[place] = replace(other, time_us=row.time_us, count=other.count + 1)
                 return
+        if row.way == ASKING:
+            self._make_room_for_asking()
         self._attempts.append(row)
+
+    def _make_room_for_asking(self) -> None:
+        """Strangers' lines push out strangers' lines, not sign-ins."""
+        asking = [other for other in self._attempts if other.way == ASKING]
+        if len(asking) >= MAX_ASKING:
+            self._attempts.remove(asking[0])
 
 
 def _is_name(text: str) -> bool:

@@ -19,6 +19,7 @@ from pds_lite.atproto.cid import Cid
 from pds_lite.errors import PdsError
 from pds_lite.services.second_factor import otpauth_url, secret_text
 from pds_lite.services.sessions import scope_of
+from pds_lite.services.sign_in_log import ASKING
 from pds_lite.storage import blob_store, oauth_store, repo_store
 from pds_lite.web.account_visit import Visit, time_words
 from pds_lite.web.pages import page_headers
@@ -41,7 +42,7 @@ _PURPOSES = {
     "delete_account": "Delete your account",
     "plc_operation": "Change your identity or move to another host (PLC operation)",
 }
-_WAYS = {"app": "App", "page": "This page", "oauth": "Letting an app in", "passkey": "Passkey"}
+_WAYS = {"app": "App", "page": "This page", "oauth": "Letting an app in", "passkey": "Passkey", ASKING: "App asking"}
 _DONE = {
     "password": "Your password is changed. Every app and browser has to sign in again.",
     "revoked": "It is signed out.",

@@ -23,7 +23,8 @@ from pds_lite import ujson
 from pds_lite.errors import BadInput, OAuthError, PdsError, RateLimited
 from pds_lite.http.asgi import WebApp, form_body
 from pds_lite.http.client_address import rate_key
-from pds_lite.services.rate_limits import EVERYTHING, OAUTH
+from pds_lite.services.rate_limits import OAUTH
+from pds_lite.services.sign_in_log import ASKING
 
 if TYPE_CHECKING:
     from pds_lite.services.bundle import Services
@@ -88,14 +89,12 @@ def mount(app: WebApp, services: Services) -> None:
     async def authorize(request: Request) -> Response:
         from pds_lite.web import oauth_pages
 
-        services.limits.take((EVERYTHING,), rate_key(request.client_addr[0]))
         return await oauth_pages.show(services, request)
 
     @app.route("/oauth/authorize", methods=["POST"])
     async def authorize_form(request: Request) -> Response:
         from pds_lite.web import oauth_pages
 
-        services.limits.take((EVERYTHING,), rate_key(request.client_addr[0]))
         return await oauth_pages.take_form(services, request)
 
 
@@ -111,6 +110,7 @@ async def _answer(services: Services, request: Request, work: Work, status: int 
         "Pragma": "no-cache",
         "DPoP-Nonce": services.oauth().nonces.next(),
     }
+    parameters: Mapping[str, str] = {}
     try:
         services.limits.take((OAUTH,), rate_key(request.client_addr[0]))
         parameters = await _parameters(request)
@@ -119,6 +119,9 @@ async def _answer(services: Services, request: Request, work: Work, status: int 
     except PdsError as problem:
         if isinstance(problem, RateLimited):
             headers["Retry-After"] = str(problem.retry_after)
+        elif problem.error != "use_dpop_nonce":  # which is how every client learns the nonce
+            client, address = parameters.get("client_id", ""), request.client_addr[0]
+            services.sign_in.log.refused(ASKING, client, address, "", f"{problem.error}: {problem.message}")
         return Response(ujson.dumpb(_error(problem)), problem.status, headers)
     return Response(ujson.dumpb(body), status, headers)
 

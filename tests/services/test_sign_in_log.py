@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pds_lite.clock import Clock
-from pds_lite.services.sign_in_log import MAX_KNOWN, REFUSALS_EVERY_S, SignInLog
+from pds_lite.services.sign_in_log import ASKING, MAX_ASKING, MAX_KNOWN, REFUSALS_EVERY_S, SignInLog
 from pds_lite.storage.sign_in_store import MAX_ATTEMPTS
 from pds_lite.storage.store import Store
 
@@ -113,3 +113,15 @@ def test_known_addresses_are_bounded_and_ipv6_ones_are_households(clock: SetCloc
         log.let_in("app", "c", f"198.51.100.{number}", "alice.test")
     assert not log.is_known("2001:db8:1:2::/64")
     assert log.is_known("198.51.100.0")
+
+
+def test_apps_that_ask_wrongly_push_out_only_each_other(clock: SetClock, store: Store) -> None:
+    log = make(clock, store)
+    log.let_in("app", "Bluesky", "198.51.100.7", "alice.test")
+    for number in range(1000):
+        clock.at += 1
+        log.refused(ASKING, f"https://app-{number}.example", "203.0.113.9", "", "invalid_scope: unknown")
+
+    assert len(log.attempts()) == MAX_ASKING + 1
+    assert log.attempts()[-1].client == "Bluesky"
+    assert any(row.client == "https://app-999.example" for row in log.attempts())

@@ -476,6 +476,18 @@ def test_the_log_says_who_was_refused_and_exactly_why(tmp_path: Path) -> None:
         assert re.search(r"Let in .*? This page: My phone", text)
 
 
+def test_an_app_that_asks_wrongly_is_in_the_log_with_the_reason(box: LiveBox, owner: Browser) -> None:
+    body = b"client_id=http%3A%2F%2Flocalhost&response_type=code&scope=atproto"
+    answer = box.request("POST", "/oauth/par", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert answer.status == 400
+
+    text = owner.get("/account/log").text
+
+    reason = answer.json["error_description"]
+    assert f"{answer.json['error']}: {reason}" in text
+    assert "App asking: http://localhost, from 127.0.0.1" in text
+
+
 def test_a_full_log_stays_below_the_size_of_a_page(tmp_path: Path) -> None:
     with live_box(tmp_path / "box", rate_limits=False) as box:
         log = services(box).sign_in.log
