@@ -18,6 +18,8 @@ from urllib.parse import urlencode, urlsplit
 from microdot import Request, Response
 
 from pds_lite.errors import OAuthError, PdsError, RateLimited, Unauthorized
+from pds_lite.http.client_address import rate_key
+from pds_lite.services.rate_limits import EVERYTHING
 from pds_lite.services.sign_in import CODE_NEEDED, CODE_WRONG, Caller
 from pds_lite.web import browser_session
 from pds_lite.web.pages import page_headers, render
@@ -81,6 +83,7 @@ async def show(services: Services, request: Request) -> Response:
     if request.headers.get("sec-fetch-dest", "document") != "document":
         return _message(request, "This page cannot be shown inside another", ["Open it in a window of its own."])
     try:
+        services.limits.take((EVERYTHING,), rate_key(request.client_addr[0]))
         visit = _visit(services, request, request.args.get("request_uri", ""), request.args.get("client_id", ""))
         return await _due(visit)
     except PdsError as problem:
@@ -90,6 +93,7 @@ async def show(services: Services, request: Request) -> Response:
 async def take_form(services: Services, request: Request) -> Response:
     """The owner's answer to a step."""
     try:
+        services.limits.take((EVERYTHING,), rate_key(request.client_addr[0]))
         form = await browser_session.read_form(services, request)
         visit = _visit(services, request, form.get("request_uri"), form.get("client_id"))
         if form.get("decision") == "reject":

@@ -23,7 +23,7 @@ LIKE = "app.bsky.feed.like"
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBox]:
-    nowhere = {"appview_url": "http://localhost:1", "report_url": "http://localhost:1"}
+    nowhere = {f"{name}_url": "http://localhost:1" for name in ("appview", "report", "chat")}
     with live_box(tmp_path_factory.mktemp("oauth") / "box", rate_limits=False, **nowhere) as running:
         yield running
 
@@ -617,6 +617,39 @@ def test_more_than_was_asked_cannot_be_ticked(box: LiveBox) -> None:
     more = [("scope", "transition:generic"), ("scope", "repo:*"), ("scope", f"repo:{POST}"), ("decision", "accept")]
     back = answer_of(browser.request("POST", form.action, [*form.fields, *more]))
     assert app.exchange(back["code"]).json["scope"] == f"atproto repo:{POST}"
+
+
+@pytest.mark.parametrize(
+    ("scope", "verdict"),
+    [
+        ("atproto", (403, "ScopeMissingError")),
+        ("atproto rpc:app.bsky.feed.getFeed?aud=*", (403, "ScopeMissingError")),
+        ("atproto rpc:*?aud=did:web:other.example%23bsky_appview", (403, "ScopeMissingError")),
+        ("atproto rpc:app.bsky.feed.getTimeline?aud=did:web:api.bsky.app%23bsky_appview", (502, "UpstreamFailure")),
+        ("atproto transition:generic", (502, "UpstreamFailure")),
+    ],
+)
+def test_calls_that_are_passed_on_need_their_scope(box: LiveBox, scope: str, verdict: tuple[int, str]) -> None:
+    """The AppView of this box does not answer, so what gets through fails there."""
+    app = App(box.url, scope=scope).log_in()
+    assert app.get("app.bsky.feed.getTimeline").error == verdict
+    if "generic" in scope:
+        assert app.get("chat.bsky.convo.listConvos").error == (403, "ScopeMissingError")
+        assert app.get("Chat.Bsky.convo.listConvos").status in (400, 403)
+
+
+def test_a_scope_is_a_ceiling_for_every_write_of_a_batch(box: LiveBox) -> None:
+    app = App(box.url, scope=f"atproto repo:{POST}?action=create").log_in()
+    kind, path = "com.atproto.repo.applyWrites", {"collection": POST, "rkey": "batch"}
+    create = {"$type": f"{kind}#create", **path, "value": {"text": "x"}}
+    delete = {"$type": f"{kind}#delete", **path}
+    other = {**create, "collection": LIKE}
+    for writes in ([create, delete], [create, other], [other]):
+        body = {"repo": box.did, "writes": writes, "validate": False}
+        assert app.post("com.atproto.repo.applyWrites", body).error == (403, "ScopeMissingError")
+    assert box.get("com.atproto.repo.getRecord", repo=box.did, collection=POST, rkey="batch").status == 400
+    body = {"repo": box.did, "writes": [create], "validate": False}
+    assert app.post("com.atproto.repo.applyWrites", body).status == 200
 
 
 KINDS = {

@@ -11,6 +11,7 @@ Rules that hold here
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -38,6 +39,9 @@ FRESH_S = 3600.0
 RETRY_S = 60.0
 EXPIRES_US = 90 * 86400 * 1_000_000
 TIMEOUT_S = 5.0
+LOOK_UP_S = 12.0
+"""For the whole way from name to record, and for waiting until it is its turn."""
+MAX_AT_ONCE = 8
 MAX_ANSWER = 512 << 10
 MAX_INCLUDES = 20
 """Sets in one request."""
@@ -58,6 +62,7 @@ class PermissionSets:
         self._identity = identity
         self._store = store
         self._remembered: Remembered[Document] = Remembered(MAX_REMEMBERED, MAX_REMEMBERED_BYTES)
+        self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._failures: Remembered[str] = Remembered(MAX_REMEMBERED, MAX_REMEMBERED_BYTES)
 
     async def get(self, nsid: str) -> PermissionSet:
@@ -69,9 +74,10 @@ class PermissionSets:
         reason = self._failures.get(nsid, now - min(RETRY_S, self._fresh_s))
         if reason is None:
             try:
-                return await self._fetch(nsid)
-            except PdsError as problem:
-                reason = problem.message
+                async with asyncio.timeout(LOOK_UP_S), self._places:
+                    return await self._fetch(nsid)
+            except (PdsError, TimeoutError) as problem:
+                reason = problem.message if isinstance(problem, PdsError) else "it took too long"
                 self._failures.put(nsid, now, len(nsid) + len(reason), reason)
         copy = self._last_good(nsid)
         if copy is None:
@@ -83,7 +89,7 @@ class PermissionSets:
         names = dict.fromkeys(include.nsid for include in scopes.includes())
         if len(names) > MAX_INCLUDES:
             raise OAuthError(f"More than {MAX_INCLUDES} permission sets at once", error="invalid_scope")
-        return {name: await self.get(name) for name in names}
+        return dict(zip(names, await asyncio.gather(*map(self.get, names)), strict=True))
 
     async def expand(self, scopes: ScopeSet) -> ScopeSet:
         """`scopes` with every `include:` replaced by what it grants. Raises OAuthError (invalid_scope)."""
