@@ -15,12 +15,13 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from pds_lite.atproto import dag_cbor, did_doc, plc
+from pds_lite.atproto import plc
 from pds_lite.atproto.commit import decode_commit, verify_commit
 from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized, UpstreamFailure
 from pds_lite.services import passwords
+from pds_lite.services.own_document import own_document, waiting_operations
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
 from pds_lite.storage import account_store
 from pds_lite.storage.account_store import Account, AppPassword
@@ -134,9 +135,7 @@ class Accounts:
         assert changed is not None
         return changed
 
-    async def log_in(
-        self, identifier: str, password: str, before_guess: Callable[[], None] = lambda: None
-    ) -> Login:
+    async def log_in(self, identifier: str, password: str, before_guess: Callable[[], None] = lambda: None) -> Login:
         """Checks a DID, handle or e-mail address and a password or app password. Raises Unauthorized.
 
         The hint of the error says what was wrong, for the owner's eyes. `before_guess` is called, and may raise, before
@@ -271,12 +270,8 @@ class Accounts:
         account = self._account
         if account is None or account.status != "active":
             return None
-        return did_doc.build(
-            account.did,
-            handle=account.handle,
-            signing_did_key=self._keys.signing.did_key,
-            services=[did_doc.pds_service(self._config.public_url)],
-        )
+        with self._store.read() as txn:
+            return own_document(txn, account, self._keys.signing.did_key, self._config.public_url)
 
     async def _check_did_document(self, account: Account) -> None:
         if account.plc_op is not None:
@@ -299,12 +294,6 @@ class Accounts:
         except BadCommit:
             return False
         return True
-
-
-def waiting_operations(stored: bytes) -> list[dict[str, Any]]:
-    """The signed operations in Account.plc_op, genesis first: one map, or a list when the identity changed offline."""
-    value = dag_cbor.decode_own(stored)
-    return cast("list[dict[str, Any]]", value if isinstance(value, list) else [value])
 
 
 async def hash_new_password(password: str) -> str:

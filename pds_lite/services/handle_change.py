@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pds_lite.atproto.syntax import is_plc_did, is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, BadSyntax, PdsError
-from pds_lite.services.plc_account import with_handle
+from pds_lite.services.own_document import with_handle
 from pds_lite.services.repo_writer import IdentityEvent
 from pds_lite.services.takedowns import require_not_taken_down
 

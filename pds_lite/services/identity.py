@@ -19,6 +19,7 @@ from pds_lite.errors import BadData, NotFound, PdsError, UpstreamFailure
 from pds_lite.net import dns_txt, well_known
 from pds_lite.net.plc_directory import PlcDirectory
 from pds_lite.services import key_store
+from pds_lite.services.own_document import own_document
 from pds_lite.storage import account_store
 
 if TYPE_CHECKING:
@@ -178,15 +179,10 @@ class Identity:
             if account is None or account.did != did:
                 return None
             keys = key_store.load(txn)
-        only_here = account.plc_op is not None or did == self._config.service_did
-        if keys is None or not (only_here or (account.status == "active" and not refresh)):
-            return None
-        document = did_doc.build(
-            did,
-            handle=account.handle,
-            signing_did_key=keys.signing.did_key,
-            services=[did_doc.pds_service(self._config.public_url)],
-        )
+            only_here = account.plc_op is not None or did == self._config.service_did
+            if keys is None or not (only_here or (account.status == "active" and not refresh)):
+                return None
+            document = own_document(txn, account, keys.signing.did_key, self._config.public_url)
         return did_doc.parse(document, did)
 
 

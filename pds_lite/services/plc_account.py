@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pds_lite.atproto import dag_cbor, plc
 from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadInput, BadKey
-from pds_lite.services.account import waiting_operations
+from pds_lite.services.own_document import waiting_operations, with_handle
 from pds_lite.services.repo_writer import IdentityEvent
 from pds_lite.storage import failpoints, identity_store
 
@@ -212,10 +212,3 @@ class PlcAccount:
         if account.plc_op is not None:
             raise BadInput("The DID is not published yet", hint="pds-lite identity publish")
         return account
-
-
-def with_handle(names: list[str], handle: str) -> list[str]:
-    """The names with `handle` in place of the first handle, in front; every other name stays."""
-    wanted = f"at://{handle}"
-    replaced = next((name for name in names if name.startswith("at://")), None)
-    return [wanted, *(name for name in names if name not in (wanted, replaced))]

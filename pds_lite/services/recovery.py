@@ -16,7 +16,7 @@ from pds_lite.atproto.did_doc import is_origin
 from pds_lite.atproto.plc_recovery import Recovery, differences, plan_change, plan_undo
 from pds_lite.atproto.syntax import is_plc_did, parse_handle
 from pds_lite.errors import BadInput, UpstreamFailure
-from pds_lite.services.plc_account import with_handle
+from pds_lite.services.own_document import with_handle
 
 if TYPE_CHECKING:
     from pds_lite.atproto.crypto import PrivateKey

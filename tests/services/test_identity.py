@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pds_lite.atproto import did_doc, plc
+from pds_lite.atproto import dag_cbor, did_doc, plc
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.clock import Clock
 from pds_lite.config import Config
@@ -23,6 +23,7 @@ PLC = "https://plc.example.com"
 OWN = "did:plc:" + "a" * 24
 OTHER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 KEY = K256Key.from_bytes(b"\x11" * 32)
+GENESIS = plc.sign_op(plc.genesis([KEY.did_key], KEY.did_key, "alice.example.com", "https://pds.example.net"), KEY)
 ACCOUNT = Account(OWN, "alice.example.com", "a@example.com", True, "hash", "active", 1)
 
 
@@ -265,7 +266,7 @@ async def test_what_the_world_believes_of_us_is_asked_on_refresh_and_while_movin
 
 
 async def test_an_unpublished_did_and_our_own_did_web_are_never_asked_for(make, web):
-    unpublished = dataclasses.replace(ACCOUNT, plc_op=b"op")
+    unpublished = dataclasses.replace(ACCOUNT, plc_op=dag_cbor.encode(GENESIS))
     assert (await make(unpublished).did_doc(OWN, refresh=True)).did == OWN
 
     did_web = dataclasses.replace(ACCOUNT, did="did:web:pds.example.net", status="deactivated")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pds_lite.atproto import firehose, plc
+from pds_lite.atproto import did_doc, firehose, plc
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.storage import event_log
 from tests.live_box import HANDLE, LiveBox, live_box
@@ -120,6 +120,16 @@ def test_a_handle_is_changed_everywhere_and_what_is_foreign_stays(published: Liv
     assert published.post(NS + "updateHandle", {"handle": "bob.test"}, token).status == 200
     assert last(published, directory) == after
     assert events(published)[-1][0] == "#identity"
+
+
+def test_the_box_says_of_itself_what_the_directory_says(published: LiveBox, directory: PlcServer) -> None:
+    theirs = did_doc.of_operation(published.did, last(published, directory))
+
+    assert published.get(NS + "resolveDid", did=published.did).json["didDoc"] == theirs
+    assert published.log_in()["didDoc"] == theirs
+    published.post(NS + "updateHandle", {"handle": "bob.test"}, published.token())
+    theirs = did_doc.of_operation(published.did, last(published, directory))
+    assert published.get(NS + "resolveDid", did=published.did).json["didDoc"] == theirs
 
 
 def test_a_handle_change_offline_waits_behind_the_genesis(tmp_path: Path, directory: PlcServer) -> None:
