@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pds_lite.clock import Clock
@@ -120,6 +120,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, max_examples=30)
 @given(steps=st.lists(st.tuples(st.booleans(), st.lists(ENTRY, max_size=4)), max_size=6))
 async def test_any_sequence_of_replacements_agrees_with_a_list(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, list[dict[str, Any]]]]

@@ -189,7 +189,7 @@ def test_a_document_without_the_service_is_refused(box: LiveBox, token: str, app
 
 @pytest.mark.parametrize(
     "nsid",
-    ["com.atproto.admin.sendEmail", "COM.ATPROTO.admin.sendEmail", "com.Atproto.server.updateEmail"],
+    ["COM.ATPROTO.admin.sendEmail", "com.Atproto.server.updateEmail"],
 )
 def test_no_token_is_made_for_account_management(box: LiveBox, token: str, appview: FakeService, nsid: str) -> None:
     named = _bearer(token, atproto_proxy=f"{appview.did}#test_svc")
