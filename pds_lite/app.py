@@ -40,7 +40,6 @@ from pds_lite.services.identity import Identity
 from pds_lite.services.key_rotation import KeyRotation
 from pds_lite.services.local_views import LocalViews
 from pds_lite.services.mailer import Mailer
-from pds_lite.services.passkeys import Passkeys
 from pds_lite.services.plc_account import PlcAccount
 from pds_lite.services.plc_watch import PlcWatch
 from pds_lite.services.preferences import Preferences
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
     from pds_lite.http.asgi import HttpEdge
     from pds_lite.services.migration.runner import MigrationRunner
     from pds_lite.services.oauth.provider import OAuth
+    from pds_lite.services.passkeys import Passkeys
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         sessions=sessions,
         browsers=browsers,
         second_factor=second_factor,
-        passkeys=Passkeys(config, clock, store, keys, accounts),
+        passkeys=_lazy_passkeys(config, clock, store, keys, accounts),
         sign_in=SignIn(accounts, limits_of_rate, throttle, second_factor, sign_in_log, clock),
         access=AccessControl(config, sessions, service_auth, oauth),
         service_auth=service_auth,
@@ -335,6 +335,20 @@ def _lazy_oauth(
         return OAuth(config, clock, store, keys, http=http, identity=identity)
 
     return oauth
+
+
+def _lazy_passkeys(
+    config: Config, clock: Clock, store: Store, keys: key_store.Keys, accounts: Accounts
+) -> Callable[[], Passkeys]:
+    """The judge of passkeys, imported and made for the first page that may need it."""
+
+    @cache
+    def passkeys() -> Passkeys:
+        from pds_lite.services.passkeys import Passkeys
+
+        return Passkeys(config, clock, store, keys, accounts)
+
+    return passkeys
 
 
 async def _end_grants(store: Store, oauth: Callable[[], OAuth]) -> None:

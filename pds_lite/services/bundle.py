@@ -67,7 +67,8 @@ class Services:
     browsers: BrowserSessions
     """The owner's browsers, signed in to the pages."""
     second_factor: SecondFactor
-    passkeys: Passkeys
+    passkeys: Callable[[], Passkeys]
+    """Makes the judge of passkeys when it is first called."""
     sign_in: SignIn
     """The door: password, second factor, throttle; `sign_in.log` is the sign-in log."""
     access: AccessControl

@@ -114,13 +114,13 @@ async def _add_passkey(visit: Visit, form: Form) -> Response:
     await visit.prove(form)
     if not form.get("passkey"):
         raise BadInput("Your browser made no passkey. It needs JavaScript for this, and a screen lock or security key.")
-    await visit.services.passkeys.add(visit.browser, form.get("name"), form.get("passkey"))
+    await visit.services.passkeys().add(visit.browser, form.get("name"), form.get("passkey"))
     return redirect("/account/security?done=passkey")
 
 
 async def _remove_passkey(visit: Visit, form: Form) -> Response:
     await visit.prove(form)
-    await visit.services.passkeys.remove(form.get("id"))
+    await visit.services.passkeys().remove(form.get("id"))
     return redirect("/account/security?done=passkey-gone")
 
 

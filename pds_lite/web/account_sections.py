@@ -81,7 +81,7 @@ async def _overview(visit: Visit, problem: PdsError | None) -> Response:
         codes=len(services.codes.pending()),
         refused=refused,
         second_factor=services.second_factor.required,
-        passkeys=len(services.passkeys.list()),
+        passkeys=len(services.passkeys().list()),
     )
 
 
@@ -176,7 +176,7 @@ async def _security(visit: Visit, problem: PdsError | None) -> Response:
                 "created": time_words(row.created_us),
                 "used": time_words(row.used_us),
             }
-            for row in visit.services.passkeys.list()
+            for row in visit.services.passkeys().list()
         ],
     )
 
@@ -205,7 +205,7 @@ async def _passkey(visit: Visit, problem: PdsError | None) -> Response:
     """Adding a passkey."""
     if not visit.fresh:
         return _ask_password(visit, "passkey", "Add a passkey", problem)
-    options = ujson.dumps(visit.services.passkeys.creation_options(visit.browser))
+    options = ujson.dumps(visit.services.passkeys().creation_options(visit.browser))
     return visit.page("security", "account_passkey.html", problem=problem, options=options)
 
 

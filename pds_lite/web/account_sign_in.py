@@ -51,7 +51,7 @@ async def _take_form(services: Services, request: Request) -> Response:
 async def _check_passkey(services: Services, request: Request, browser: str, given: str) -> None:
     caller = replace(caller_of(request), way="passkey")
     try:
-        await services.passkeys.check(browser, given)
+        await services.passkeys().check(browser, given)
     except Unauthorized as problem:
         services.sign_in.log.refused(caller.way, caller.client, caller.address, "", problem.hint)
         raise
@@ -63,7 +63,7 @@ def _page(
 ) -> Response:
     browser = browser_session.browser_id(services, request)
     asks_code = form is not None and services.sign_in.awaits_code(browser)
-    offers_passkey = not asks_code and bool(services.passkeys.list())
+    offers_passkey = not asks_code and bool(services.passkeys().list())
     sentence = ""
     if problem is not None and problem.error != CODE_NEEDED:
         sentence = _words(problem)
@@ -77,7 +77,7 @@ def _page(
         host=urlsplit(services.config.public_url).netloc,
         csrf=browser_session.csrf_token(services, browser),
         next=section,
-        passkey=ujson.dumps(services.passkeys.request_options(browser)) if offers_passkey else "",
+        passkey=ujson.dumps(services.passkeys().request_options(browser)) if offers_passkey else "",
     )
     if isinstance(problem, RateLimited):
         response.headers["Retry-After"] = str(problem.retry_after)
