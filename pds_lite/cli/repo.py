@@ -1,4 +1,4 @@
-"""`pds-lite repo`: the repository as a CAR file, out and in, and its verification."""
+"""`pds-lite repo`: the repository as a CAR file, out and in, its verification, and its comparison with another."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pds_lite import ujson
-from pds_lite.cli import daemon
+from pds_lite.cli import daemon, repo_diff
 
 _PIECE = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Export FILE, import FILE, verify"""
+    """Export FILE, import FILE, verify, diff A B"""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, sentence in (
         ("export", "write the repository to FILE, a CAR; - is standard output"),
         ("import", "replace the repository by the CAR in FILE"),
         ("verify", "check every block, the tree and the signature as a stranger would"),
+        ("diff", "compare two repositories byte for byte; exit status 0 if they are the same, 1 if not"),
     ):
         action = actions.add_parser(name, help=sentence, description=sentence)
         action.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS, metavar="D")
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
-        if name != "verify":
+        if name == "diff":
+            repo_diff.add_arguments(action)
+        elif name != "verify":
             action.add_argument("file", type=Path, metavar="FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs one action."""
+    if arguments.action == "diff":
+        return repo_diff.run(arguments)
     if arguments.action == "export":
         answer = _export(arguments)
     elif arguments.action == "import":

@@ -122,6 +122,16 @@ def check_moved(world: World, did: str, before: Any) -> None:
     assert state["services"]["atproto_pds"]["endpoint"] == world.box.url
     verify_head(new, did, state["verificationMethods"]["atproto"])
     assert world.active(did) == [world.box.url]
+    sides = ("repo", "diff", f"{did}@{world.old.url}", f"{HANDLE}@{world.box.url}", "--password-stdin")
+    answer = world.box.run(*sides, lines=f"{PASSWORD}\n")
+    assert answer["equal"]
+    assert answer["a"]["records"] == answer["b"]["records"] == len(before[0])
+    post = {"$type": "com.example.thing", "fresh": True}
+    wanted = {"repo": did, "collection": "com.example.thing", "rkey": "fresh", "record": post}
+    made = new.post("com.atproto.repo.createRecord", wanted)
+    answer = world.box.run(*sides, lines=f"{PASSWORD}\n", status=1)
+    fresh = {"kind": "record", "name": "com.example.thing/fresh", "left": "", "right": made["cid"]}
+    assert answer["differences"] == [fresh]
     world.box.stop()
     world.box.check_store()
 
@@ -236,3 +246,40 @@ def test_a_rehearsal_changes_nothing_and_can_be_taken_back(world: World) -> None
     assert state["services"]["com_example"]["endpoint"] == "https://extra.example.com"
     assert state["rotationKeys"][0] == owner
     assert len(state["rotationKeys"]) == 2
+
+
+def test_from_files_and_a_key_when_the_old_host_is_gone(world: World, tmp_path: Path) -> None:
+    old, box = world.old, world.box
+    did = fill(old, 300, 20)
+    add_foreign_parts(world, did)
+    before = contents(old, did)
+    car, folder = tmp_path / "repo.car", tmp_path / "blobs"
+    car.write_bytes(old.get("com.atproto.sync.getRepo", did=did))
+    folder.mkdir()
+    for number, (cid, data) in enumerate(before[1].items()):
+        (folder / f"{cid}{'.png' if number % 2 else ''}").write_bytes(data)
+    victim = folder / next(path.name for path in folder.iterdir())
+    kept = victim.read_bytes()
+    victim.write_bytes(b"rotten")
+    box.start()
+    words = ("--did", did, "--car", str(car), "--blobs", str(folder), "--recovery-key-stdin", "--password-stdin")
+    wrong = f"{bytes([7] * 32).hex()}\n{PASSWORD}\n"
+    assert box.migrate(*words, lines=wrong, status=1) is None
+    assert "is no rotation key" in box.said
+    right = f"{bytes([0x55] * 32).hex()}\n{PASSWORD}\n"
+    assert box.migrate(*words, lines=right, status=3) is None
+    assert "other bytes" in box.said
+    assert "1 blobs are missing" in box.said
+    victim.write_bytes(kept)
+    assert box.migrate(*words, lines=right)["state"] == "done"
+    new = world.host()
+    new.sign_in(did)
+    records, blobs, _none = contents(new, did)
+    assert (records, blobs) == before[:2]
+    state = world.audit(did).state
+    assert state["rotationKeys"][0] == K256Key.from_bytes(b"\x55" * 32).did_key
+    assert state["services"]["atproto_pds"]["endpoint"] == box.url
+    verify_head(new, did, state["verificationMethods"]["atproto"])
+    assert is_active(new, did)
+    assert box.stop() == 0
+    box.check_store()
