@@ -112,7 +112,7 @@ class Sequencer:
         self._recent_after = 0  # the buffer holds every durable event above this
         self._listening = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._change: asyncio.Future[None] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
         self._stopping = False
 
     def start(self) -> None:
@@ -153,8 +153,10 @@ class Sequencer:
         self._wake()
 
     def _wake(self) -> None:
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
+        # Straight to each waiting task: one more hop of the loop, and the writer's answer would overtake the event.
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # Reading side
 
@@ -221,9 +223,12 @@ class Sequencer:
 
     async def changed(self) -> None:
         """Waits for a new event or the end of the stream."""
-        if self._change is None or self._change.done():
-            self._change = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._change)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
 
     def _from_log(self, cursor: int) -> list[tuple[int, bytes]]:
         with self._store.read() as txn:

@@ -59,6 +59,28 @@ def test_from_any_cursor_the_rest_follows_without_gap_or_repeat_while_writes_go_
     run(story())
 
 
+def test_all_subscribers_have_the_event_before_its_writer_has_the_answer(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            told: list[str] = []
+
+            async def listen(reader: Subscription) -> None:
+                while True:
+                    told.extend("event" for _ in await reader.next_batch())
+
+            listening = [asyncio.create_task(listen(repo.sequencer.subscribe(None))) for _ in range(20)]
+            await asyncio.sleep(0)
+            for i in range(10):
+                await repo.create({"i": i})
+                told.append("answer")
+            for task in listening:
+                task.cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+            assert told == (["event"] * 20 + ["answer"]) * 10
+
+    run(story())
+
+
 def test_an_event_that_becomes_durable_while_somebody_subscribes_is_not_lost(tmp_path: Path) -> None:
     async def story() -> None:
         async with open_repo(tmp_path) as repo:
