@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from microdot import Request, Response
 
-from pds_lite import ujson
 from pds_lite.errors import PdsError, RateLimited, Unauthorized
 from pds_lite.services.sign_in import CODE_NEEDED, CODE_WRONG
-from pds_lite.web import browser_session
+from pds_lite.web import browser_session, passkey_form
 from pds_lite.web.account_visit import SECTIONS, caller_of, redirect, words
 from pds_lite.web.pages import render
 
@@ -36,7 +34,7 @@ async def _take_form(services: Services, request: Request) -> Response:
     browser = browser_session.browser_id(services, request)
     try:
         if form.get("passkey"):
-            await _check_passkey(services, request, browser, form.get("passkey"))
+            await passkey_form.check(services, caller_of(request), browser, form.get("passkey"))
         else:
             await services.sign_in.check_page(
                 caller_of(request), browser, form.get("username"), form.get("password"), form.get("code").strip()
@@ -48,22 +46,11 @@ async def _take_form(services: Services, request: Request) -> Response:
     return response
 
 
-async def _check_passkey(services: Services, request: Request, browser: str, given: str) -> None:
-    caller = replace(caller_of(request), way="passkey")
-    try:
-        await services.passkeys().check(browser, given)
-    except Unauthorized as problem:
-        services.sign_in.log.refused(caller.way, caller.client, caller.address, "", problem.hint)
-        raise
-    services.sign_in.welcome(caller)
-
-
 def _page(
     services: Services, request: Request, section: str, problem: PdsError | None = None, form: Form | None = None
 ) -> Response:
     browser = browser_session.browser_id(services, request)
     asks_code = form is not None and services.sign_in.awaits_code(browser)
-    offers_passkey = not asks_code and bool(services.passkeys().list())
     sentence = ""
     if problem is not None and problem.error != CODE_NEEDED:
         sentence = _words(problem)
@@ -77,7 +64,7 @@ def _page(
         host=urlsplit(services.config.public_url).netloc,
         csrf=browser_session.csrf_token(services, browser),
         next=section,
-        passkey=ujson.dumps(services.passkeys().request_options(browser)) if offers_passkey else "",
+        passkey="" if asks_code else passkey_form.request_options(services, browser),
     )
     if isinstance(problem, RateLimited):
         response.headers["Retry-After"] = str(problem.retry_after)
@@ -89,8 +76,8 @@ def _words(problem: PdsError) -> str:
         return "The code is not right, or was used before. Wait for the next one, or use a recovery code."
     if isinstance(problem, RateLimited):
         return words(problem)
-    if problem.message.startswith("The passkey"):
-        return "The passkey was not accepted. Try again, or sign in with your password."
+    if problem.message == passkey_form.REFUSED:
+        return passkey_form.REFUSED
     return "The handle or the password is not right. An app password does not work here."
 
 

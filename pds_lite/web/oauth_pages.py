@@ -21,7 +21,7 @@ from pds_lite.errors import OAuthError, PdsError, RateLimited, Unauthorized
 from pds_lite.http.client_address import rate_key
 from pds_lite.services.rate_limits import EVERYTHING
 from pds_lite.services.sign_in import CODE_NEEDED, CODE_WRONG, Caller
-from pds_lite.web import browser_session
+from pds_lite.web import browser_session, passkey_form
 from pds_lite.web.pages import page_headers, render
 from pds_lite.web.scope_words import GROUPS, describe
 
@@ -44,10 +44,14 @@ class _Visit:
     asked: Asked
     account: Account
 
+    @property
+    def browser(self) -> str:
+        """The id of the browser."""
+        return browser_session.browser_id(self.services, self.request)
+
     def page(self, template: str, **context: Any) -> Response:
         """A page of this request, whose forms may lead back to the app."""
-        browser = browser_session.browser_id(self.services, self.request)
-        token = browser_session.csrf_token(self.services, browser)
+        token = browser_session.csrf_token(self.services, self.browser)
         common = {"client_id": self.asked.client.client_id, "request_uri": self.asked.uri, "csrf": token}
         response = render(
             template,
@@ -158,6 +162,7 @@ def _sign_in_page(visit: _Visit, problem: str = "", *, username: str | None = No
         "sign_in.html",
         problem=problem,
         asks_code=visit.asked.typed is not None,
+        passkey="" if visit.asked.typed else passkey_form.request_options(visit.services, visit.browser),
         username=username if username is not None else visit.account.handle,
     )
 
@@ -169,7 +174,10 @@ async def _sign_in(visit: _Visit, form: Form) -> Response:
     name, password, remember = held or (form.get("username"), form.get("password"), form.get("remember") == "yes")
     caller = Caller("oauth", visit.request.client_addr[0], asked.client.client_id)
     try:
-        await services.sign_in.check(caller, name, password, form.get("code") or None)
+        if form.get("passkey"):
+            await passkey_form.check(services, caller, visit.browser, form.get("passkey"))
+        else:
+            await services.sign_in.check(caller, name, password, form.get("code") or None)
     except (Unauthorized, RateLimited) as problem:
         if problem.error in (CODE_NEEDED, CODE_WRONG):
             asked.typed = (name, password, remember)
@@ -184,6 +192,8 @@ async def _sign_in(visit: _Visit, form: Form) -> Response:
 def _words(problem: PdsError) -> str:
     if problem.error == CODE_NEEDED:
         return ""
+    if problem.message == passkey_form.REFUSED:
+        return passkey_form.REFUSED
     if problem.error == CODE_WRONG:
         return "The code is not right. Wait for the next one, or use a recovery code."
     if isinstance(problem, RateLimited):

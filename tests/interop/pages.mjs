@@ -178,6 +178,13 @@ async function passkey() {
   await page.waitForURL("**/account")
   expect(await page.isVisible(".status"), "signed in with the passkey alone")
   await page.click("text=Sign out of this browser")
+  await page.goto(await authorizationPage())
+  await look(page, "oauth-sign-in-with-passkey-desktop-light")
+  await page.click("text=Sign in with a passkey")
+  await page.waitForSelector("#consent")
+  expect(true, "a passkey signs in to let an app in")
+  await page.goto("/account")
+  await page.click("text=Sign out of this browser")
   await devtools.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: false })
   await page.click("text=Sign in with a passkey")
   await page.waitForSelector("#passkey .wrong:not(:empty)")
@@ -191,21 +198,24 @@ async function passkey() {
   await page.context().close()
 }
 
-async function consent() {
-  const client = `http://localhost?redirect_uri=${encodeURIComponent("http://127.0.0.1/callback")}&scope=${encodeURIComponent("atproto transition:generic repo:app.bsky.feed.post blob:image/* identity:handle")}`
-  const verifier = "v".repeat(50)
+// Where an app on this device sends its user.
+async function authorizationPage() {
+  const scope = "atproto transition:generic repo:app.bsky.feed.post blob:image/* identity:handle"
+  const client_id = `http://localhost?${new URLSearchParams({ redirect_uri: "http://127.0.0.1/callback", scope })}`
   const pushed = await fetch(`${url}/oauth/par`, {
     method: "POST",
     body: new URLSearchParams({
-      client_id: client, redirect_uri: "http://127.0.0.1:1/callback", response_type: "code", state: "s",
-      scope: "atproto transition:generic repo:app.bsky.feed.post blob:image/* identity:handle",
-      code_challenge: createHash("sha256").update(verifier).digest("base64url"), code_challenge_method: "S256",
+      client_id, scope, redirect_uri: "http://127.0.0.1:1/callback", response_type: "code", state: "s",
+      code_challenge: createHash("sha256").update(String(Math.random())).digest("base64url"), code_challenge_method: "S256",
     }),
   })
   const { request_uri } = await pushed.json()
-  if (!request_uri) { found.passed.push("(no consent page: PAR refused)"); return }
+  return `/oauth/authorize?${new URLSearchParams({ client_id, request_uri })}`
+}
+
+async function consent() {
   const page = await open("phone", "dark", true)
-  await page.goto(`/oauth/authorize?${new URLSearchParams({ client_id: client, request_uri })}`)
+  await page.goto(await authorizationPage())
   await look(page, "oauth-sign-in-phone-dark")
   await page.fill("#username", handle)
   await page.fill("#password", password)
