@@ -17,6 +17,7 @@ from pds_lite.storage import event_log
 from .conftest import Repo, open_repo
 
 HOUR = 3600 * 1_000_000
+READERS = 3
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -68,7 +69,7 @@ def test_all_subscribers_have_the_event_before_its_writer_has_the_answer(tmp_pat
                 while True:
                     told.extend("event" for _ in await reader.next_batch())
 
-            listening = [asyncio.create_task(listen(repo.sequencer.subscribe(None))) for _ in range(20)]
+            listening = [asyncio.create_task(listen(repo.sequencer.subscribe(None))) for _ in range(READERS)]
             await asyncio.sleep(0)
             for i in range(10):
                 await repo.create({"i": i})
@@ -76,7 +77,7 @@ def test_all_subscribers_have_the_event_before_its_writer_has_the_answer(tmp_pat
             for task in listening:
                 task.cancel()
             await asyncio.gather(*listening, return_exceptions=True)
-            assert told == (["event"] * 20 + ["answer"]) * 10
+            assert told == (["event"] * READERS + ["answer"]) * 10
 
     run(story())
 
