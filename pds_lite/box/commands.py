@@ -131,6 +131,13 @@ async def account_password(services: Services, parameters: Parameters, _channel:
     return {"password": None if chosen else password}
 
 
+async def account_second_factor_off(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
+    """Switches the second factor off: for an owner who has lost the authenticator and the recovery codes."""
+    was_on = services.second_factor.required
+    await services.second_factor.switch_off()
+    return {"second_factor": False, "was_on": was_on}
+
+
 async def account_codes(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Pending codes: what would otherwise come by e-mail."""
     codes = services.codes.pending()
@@ -221,6 +228,7 @@ COMMANDS = {
     "doctor": doctor,
     "account.show": account_show,
     "account.password": account_password,
+    "account.second-factor-off": account_second_factor_off,
     "account.codes": account_codes,
     "account.claim-code": account_claim_code,
     "account.app-passwords": app_password_list,

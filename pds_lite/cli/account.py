@@ -13,6 +13,7 @@ from pds_lite.errors import BadInput
 _ACTIONS = {
     "show": "the account and its sessions",
     "password": "set a new password, random unless --password-stdin; ends every session",
+    "second-factor-off": "switch the second factor off, when authenticator and recovery codes are lost",
     "codes": "codes that wait to be typed in somewhere",
     "claim-code": "on an empty box: a new claim code for createAccount",
     "app-passwords": "list app passwords; `create NAME` or `revoke NAME`",

@@ -152,7 +152,7 @@ def _grant(grant: Grant) -> dict[str, Any]:
         "id": grant.id,
         "title": "An app on your own device" if host == "localhost" else host,
         "client": grant.client_id,
-        "items": describe(agreed, {}),
+        "may": describe(agreed, {}),
         "all": [item.words for item in describe(granted, {})][:ROWS] if "include:" in grant.agreed else [],
         "created": time_words(grant.created_us),
         "used": time_words(grant.used_us),

@@ -120,6 +120,18 @@ def test_app_passwords_need_no_code_and_open_no_page(box: LiveBox) -> None:
         box.run(services(box).sign_in.check(Caller("oauth", OWNER, ""), HANDLE, text, None))
 
 
+def test_at_the_console_the_second_factor_can_be_switched_off(box: LiveBox, capsys: pytest.CaptureFixture[str]) -> None:
+    from pds_lite.cli.main import main
+
+    switch_on(box)
+    assert sign_in(box, OWNER).error == (401, "AuthFactorTokenRequired")
+
+    assert main(["account", "second-factor-off", "--data-dir", str(box.data_dir)]) == 0
+
+    assert sign_in(box, OWNER).status == 200
+    assert "was on" in capsys.readouterr().out
+
+
 def test_codes_cannot_be_guessed_by_somebody_who_has_the_password(
     box: LiveBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,36 @@ def test_an_app_password_is_made_shown_once_used_and_taken_back(box: LiveBox, ow
     assert box.get("com.atproto.server.getSession", token).error == (400, "ExpiredToken")
 
 
+def test_an_app_let_in_is_shown_with_what_it_may_do_and_revoked(box: LiveBox, owner: Browser) -> None:
+    from pds_lite.atproto.oauth_scope import ScopeSet
+    from pds_lite.services.oauth.grants import Beginning
+
+    scopes = ScopeSet.parse("atproto repo:app.bsky.feed.post blob:image/*")
+    grants = services(box).oauth().grants
+    beginning = Beginning(
+        client_id="https://leaflet.example/client.json",
+        client_name="<b>Your Bank</b>",
+        sub=box.did,
+        agreed=scopes,
+        scope=scopes,
+        dpop_jkt="jkt",
+        client_key="",
+        code_hash=b"code",
+        code_challenge="challenge",
+    )
+    grant = box.run(grants.begin(beginning, []))
+    page = owner.get("/account/apps")
+    assert "leaflet.example" in page.text
+    assert "your posts" in page.text
+    assert "Upload" in page.text
+    assert "Your Bank" not in page.text, "what an app calls itself proves nothing"
+
+    done = owner.send(page, page.form("revoke-grant", id=grant.id))
+
+    assert "leaflet.example" not in done.text
+    assert grants.live() == []
+
+
 def test_another_browser_is_signed_out_from_here(box: LiveBox, owner: Browser) -> None:
     other = Browser(box, "Stolen laptop")
     other.sign_in(PASSWORD)
