@@ -95,3 +95,4 @@ def test_the_python_sdk_signs_in_and_follows_the_stream(box):
     ]
     exported = CAR.from_bytes(client.com.atproto.sync.get_repo({"did": box.did}))
     assert exported.blocks[exported.root]["rev"] == made.commit.rev
+    client.request.close()
