@@ -77,7 +77,7 @@ class RepoReader:
             record = repo_store.get_record(txn, path)
         if record is None or (cid is not None and cid != str(record.cid)) or path in hidden:
             raise NotFound(f"Could not locate record: at://{did}/{collection}/{rkey}", error="RecordNotFound")
-        return _record_json(f"at://{did}/{collection}/{rkey}", record)
+        return _record_json(f"at://{did}/".encode(), path, record)
 
     def list_records(
         self,
@@ -108,7 +108,8 @@ class RepoReader:
                     break
         more = len(page) > limit
         del page[limit:]
-        records = b",".join([_record_json(f"at://{did}/{path.decode()}", record) for path, record in page])
+        repo = f"at://{did}/".encode()
+        records = b",".join([_record_json(repo, path, record) for path, record in page])
         if not more:
             return b'{"records":[' + records + b"]}"
         last = page[-1][0][len(prefix) :]
@@ -211,10 +212,10 @@ class RepoReader:
             self._snapshots.release(snapshot)
 
 
-def _record_json(uri: str, record: Record) -> bytes:
+def _record_json(repo: bytes, path: bytes, record: Record) -> bytes:
     # Neither DIDs, NSIDs nor record keys can hold a character that JSON escapes.
     value = ujson.dumpb(dag_cbor.decode_own(record.block), json_default)
-    return b'{"uri":"%b","cid":"%b","value":%b}' % (uri.encode(), str(record.cid).encode(), value)
+    return b'{"uri":"%b%b","cid":"%b","value":%b}' % (repo, path, str(record.cid).encode(), value)
 
 
 _LENGTHS = [encode_varint(length) for length in range(2048)]
