@@ -28,17 +28,13 @@ SCOPE = f"atproto repo:{POST} repo:{LIKE} blob:*/*"
 
 @pytest.fixture(scope="module")
 def tools() -> tuple[str, Path, Path]:
-    """(Chromium, the folder with playwright-core, the folder with the browser clients and esbuild)."""
+    """(Chromium, the folder with playwright-core, the folder with the browser clients and esbuild): REF_DIR is both."""
     browser = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
-    clients = Path(os.environ.get("CLIENTS_DIR", "/tmp/conf"))
-    apps = Path(os.environ.get("BROWSER_APPS_DIR", "/tmp/oauthbrowser"))
-    if browser is None or not (clients / "node_modules" / "playwright-core").is_dir():
-        pytest.skip("no chromium or no playwright-core: see README, Interop tests")
-    if not (apps / "node_modules" / "@atcute" / "oauth-browser-client").is_dir():
-        pytest.skip(
-            "no browser clients: npm install @atproto/oauth-client-browser @atcute/oauth-browser-client esbuild"
-        )
-    return browser, clients, apps
+    folder = Path(os.environ.get("REF_DIR", "/tmp/ref"))
+    wanted = ("playwright-core", "@atcute/oauth-browser-client", "@atproto/oauth-client-browser", "esbuild")
+    if browser is None or not all((folder / "node_modules" / name).is_dir() for name in wanted):
+        pytest.skip("no chromium or no browser clients: tests/interop/install fetches them, see README, Tests")
+    return browser, folder, folder
 
 
 @contextmanager

@@ -29,9 +29,9 @@ SCOPE = (
 
 @pytest.fixture(scope="module")
 def chromium() -> tuple[str, str]:
-    """(the browser, the folder whose node_modules holds playwright-core): BROWSER_PATH, CLIENTS_DIR."""
+    """(the browser, the folder whose node_modules holds playwright-core): BROWSER_PATH, REF_DIR."""
     browser = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
-    folder = os.environ.get("CLIENTS_DIR", "/tmp/conf")
+    folder = os.environ.get("REF_DIR", "/tmp/ref")
     if browser is None or not (Path(folder) / "node_modules" / "playwright-core").is_dir():
         pytest.skip("no chromium or no playwright-core: see README, Interop tests")
     return browser, folder
