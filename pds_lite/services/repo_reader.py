@@ -65,9 +65,7 @@ class RepoReader:
 
     # Records as JSON text
 
-    def get_record(
-        self, did: str, collection: str, rkey: str, cid: str | None, hidden: Container[bytes] = ()
-    ) -> bytes:
+    def get_record(self, did: str, collection: str, rkey: str, cid: str | None, hidden: Container[bytes] = ()) -> bytes:
         """{"uri","cid","value"} of one record.
 
         Raises NotFound, also if it has another CID than `cid` or its path is in `hidden`.
