@@ -10,6 +10,7 @@ Rules that hold here (protocol digest 5)
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -27,6 +28,8 @@ from pds_lite.storage.account_store import Account
 from pds_lite.storage.blob_store import BlobRow
 from pds_lite.xrpc.responses import Reply
 from pds_lite.xrpc.router import Call, query
+
+log = logging.getLogger("pds_lite.xrpc")
 
 _NS = "com.atproto.sync."
 _PIECE = 512 << 10
@@ -203,6 +206,9 @@ def _blob_reply(services: Services, row: BlobRow, part: tuple[int, int], status:
     start, end = part
     headers["content-length"] = str(end - start)
     path = services.blobs.path(row.cid)
+    if not os.path.exists(path):  # noqa: PTH110 - half the price of a Path, for each picture served
+        log.error("the file of blob %s is gone: pds-lite doctor --store", row.cid)
+        raise NotFound("The file of this blob is gone", error="BlobNotFound")
     if end - start <= _INLINE:
         return Reply(_read(path, start, end), row.mime_type, status, headers)
     return Reply(_pieces(path, start, end), row.mime_type, status, headers)

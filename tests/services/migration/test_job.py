@@ -1,0 +1,179 @@
+"""A box pulls an account from another box: every question, every refusal, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pds_lite.box import setup
+from pds_lite.errors import BadInput, NotFound
+from pds_lite.services.bundle import Services
+from pds_lite.services.codes import Purpose
+from pds_lite.storage import account_store, migration_store
+from tests.live_box import PASSWORD, LiveBox, live_box
+from tests.plc_server import PlcServer, plc_server
+
+PICTURE = b"\x89PNG\r\n\x1a\n picture"
+
+
+@dataclass
+class World:
+    directory: PlcServer
+    old: LiveBox
+    new: LiveBox
+    said: list[str]
+
+    @property
+    def services(self) -> Services:
+        assert self.new.app is not None
+        return self.new.app.services
+
+    @property
+    def old_services(self) -> Services:
+        assert self.old.app is not None
+        return self.old.app.services
+
+    def begin(self, **wanted: Any) -> Any:
+        given = {"from": self.old.url, "account": "alice.test", **wanted}
+        return self.new.run(self.services.migration().begin(given, self.said.append))
+
+    def go_on(self, **given: Any) -> Any:
+        return self.new.run(self.services.migration().go_on(given, self.said.append))
+
+    def code(self) -> str:
+        (pending,) = self.old_services.codes.pending()
+        assert pending.purpose == Purpose.PLC_OPERATION
+        return pending.code
+
+    def post(self, record: Any) -> None:
+        token = self.old.token()
+        body = {"repo": self.old.did, "collection": "com.example.thing", "record": record}
+        assert self.old.post("com.atproto.repo.createRecord", body, token).status == 200
+
+    def records(self, box: LiveBox) -> Any:
+        assert box.app is not None
+        answer = box.get("com.atproto.repo.listRecords", box.token(), repo=self.old.did, collection="com.example.thing")
+        assert answer.status == 200, answer.body
+        return answer.json["records"]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with (
+        plc_server() as directory,
+        live_box(tmp_path / "old", plc_url=directory.url, rate_limits=False) as old,
+        live_box(tmp_path / "new", account=False, plc_url=directory.url, rate_limits=False) as new,
+    ):
+        world = World(directory, old, new, [])
+        old.run(world.old_services.account.publish())
+        new.run(setup.wait_for_claim(world.services, with_code=False))
+        blob = old.post("com.atproto.repo.uploadBlob", PICTURE, old.token()).json["blob"]
+        world.post({"$type": "com.example.thing", "picture": blob})
+        world.post({"$type": "com.example.thing", "n": 1})
+        yield world
+
+
+def test_the_whole_way_with_every_question(world: World) -> None:
+    answer = world.begin()
+    assert (answer["state"], answer["needs"]) == ("needs", "password")
+    assert any(line.startswith("ok   reachable") for line in world.said)
+    with pytest.raises(BadInput, match="does not let us in"):
+        world.begin(password="wrong password")
+    with pytest.raises(NotFound):
+        world.go_on()
+    answer = world.begin(password=PASSWORD)
+    assert (answer["state"], answer["needs"], answer["step"]) == ("needs", "plc_code", "identity")
+    code = world.code()
+    answer = world.go_on(plc_code="AAAAA-AAAAA")
+    assert (answer["needs"], answer["text"]) == ("plc_code", "the old host does not know that code")
+    assert world.code() == code  # asking again would have voided the one that is in the mail
+    answer = world.go_on(plc_code=code)
+    assert (answer["state"], answer["moved"], answer["missing_blobs"]) == ("done", True, [])
+    assert not world.old_services.account.active
+    assert world.services.account.active
+    assert world.records(world.new) == world.records(world.old)
+    with world.services.store.read() as txn:
+        row = migration_store.get_migration(txn)
+    assert row is not None
+    assert (row.access_jwt, row.refresh_jwt) == ("", "")
+    assert world.go_on()["state"] == "done"
+
+
+def test_a_blob_that_is_gone_stops_the_job_until_the_owner_decides(world: World) -> None:
+    (record,) = [entry for entry in world.records(world.old) if "picture" in entry["value"]]
+    cid = record["value"]["picture"]["ref"]["$link"]
+    (path,) = (world.old.data_dir / "blobs").rglob(cid)
+    aside = path.rename(world.old.data_dir / "aside")
+    answer = world.begin(password=PASSWORD)
+    assert (answer["state"], answer["needs"], answer["step"]) == ("needs", "accept_missing", "compare")
+    (missing,) = answer["missing_blobs"]
+    assert missing["cid"] == cid
+    assert (missing["tries"], missing["reason"]) == (1, "the old host does not have it any more")
+    assert world.go_on()["missing_blobs"][0]["tries"] == 1
+    answer = world.go_on(accept_missing="yes")
+    assert (answer["needs"], answer["step"]) == ("plc_code", "identity")
+    aside.rename(path)
+
+
+def test_a_rehearsal_is_taken_back_without_a_trace(world: World) -> None:
+    log = list(world.directory.logs[world.old.did])
+    answer = world.begin(password=PASSWORD, rehearse=True)
+    assert answer["state"] == "rehearsed"
+    assert world.services.account.require().status == "deactivated"
+    assert world.new.run(world.services.migration().abandon())["state"] == "abandoned"
+    assert world.services.account.account is None
+    assert world.directory.logs[world.old.did] == log
+    assert world.old_services.account.active
+    with world.services.store.read() as txn:
+        assert migration_store.get_migration(txn) is None
+        assert account_store.get_account(txn) is None
+    with pytest.raises(NotFound):
+        world.new.run(world.services.migration().abandon())
+
+
+def test_nothing_goes_back_once_the_identity_leads_here(world: World) -> None:
+    world.begin(password=PASSWORD)
+    world.go_on(plc_code=world.code())
+    with pytest.raises(NotFound):
+        world.new.run(world.services.migration().abandon())
+    world.new.run(world.services.store.write(migration_store.delete_migration))
+    with pytest.raises(BadInput, match="active here already"):
+        world.begin(password=PASSWORD)
+
+
+@pytest.mark.parametrize("what", ["foreign account", "identity elsewhere", "not reachable"])
+def test_a_box_that_is_not_ready_is_told_before_anything_begins(world: World, what: str) -> None:
+    if what == "foreign account":
+        new = {"handle": "bob.test", "password": PASSWORD, "email": "b@example.com"}
+        assert world.new.server("createAccount", new).status == 200
+        reason = "this box has the account of bob.test"
+    elif what == "identity elsewhere":
+        reason = "the identity leads to"
+        _lead_elsewhere(world)
+    else:
+        reason = "does not answer"
+        object.__setattr__(world.services.config, "hostname", "localhost:9")
+    before = list(world.old_services.sessions.live())
+    with pytest.raises(BadInput, match=reason):
+        world.begin(password=PASSWORD)
+    assert list(world.old_services.sessions.live()) == before
+    with world.services.store.read() as txn:
+        assert migration_store.get_migration(txn) is None
+
+
+def _lead_elsewhere(world: World) -> None:
+    services = world.old_services
+
+    def edit(fields: Any) -> Any:
+        pds = {"type": "AtprotoPersonalDataServer", "endpoint": "https://elsewhere.example.com"}
+        return {"services": {**fields["services"], "atproto_pds": pds}}
+
+    async def change() -> None:
+        async with services.plc.changing:
+            await services.plc.update(edit)
+
+    world.old.run(change())
