@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("export", "write the repository to FILE, a CAR; - is standard output"),
         ("import", "replace the repository by the CAR in FILE"),
         ("verify", "check every block, the tree and the signature as a stranger would"),
-        ("diff", "compare two repositories byte for byte; exit status 0 if they are the same, 1 if not"),
+        ("diff", "compare two repositories byte for byte; exit status 0 if they are the same, 1 if not, 2 on trouble"),
     ):
         action = actions.add_parser(name, help=sentence, description=sentence)
         action.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS, metavar="D")

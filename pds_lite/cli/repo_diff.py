@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pds_lite import ujson
-from pds_lite.errors import BadInput
+from pds_lite.errors import BadInput, PdsError
 
 if TYPE_CHECKING:
     from pds_lite.net.http_client import HttpClient
@@ -39,9 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints every difference; 0 if there is none."""
+    """Prints every difference; 0 if there is none, 1 if there are, 2 if one of the two cannot be read."""
     password = sys.stdin.readline().rstrip("\r\n") if arguments.password_stdin else None
-    return asyncio.run(_run(arguments, password))
+    try:
+        return asyncio.run(_run(arguments, password))
+    except PdsError as problem:
+        print(f"pds-lite: {problem.message}", file=sys.stderr)
+        return 2
 
 
 @dataclass(frozen=True, slots=True)
