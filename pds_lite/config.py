@@ -158,7 +158,7 @@ class Config:
     max_connections: int = _setting(_number(16, 65536), 256)
 
     plc_url: str = _setting(_url, "https://plc.directory")
-    plc_watch_s: float = _setting(_number(1, 30 * _DAY, float), 3600.0)
+    plc_watch_s: float = _setting(_number(1, 30 * _DAY, float), 900.0)
     """How often the directory is asked whether our DID's document changed."""
     appview_url: str = _setting(_url, "https://api.bsky.app")
     appview_did: str = _setting(_did, "did:web:api.bsky.app")

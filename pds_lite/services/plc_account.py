@@ -115,28 +115,14 @@ class PlcAccount:
             return {name: state[name] for name in FIELDS}
         audit = await self.audit(account.did)
         state = audit.state
+        with self._store.read() as txn:
+            recovery_key = identity_store.get_plc(txn).recovery_key
         return {
-            "rotationKeys": self._recommended_keys(audit),
+            "rotationKeys": rotation_keys_here(audit, self._keys.rotation.did_key, recovery_key),
             "alsoKnownAs": with_handle(state["alsoKnownAs"], account.handle),
             "verificationMethods": {**state["verificationMethods"], **wanted["verificationMethods"]},
             "services": {**state["services"], **wanted["services"]},
         }
-
-    def _recommended_keys(self, audit: Audit) -> list[str]:
-        """At most five. When the box's key is new and the key that signed last is not the first of several, that one is
-        taken for the old host's, which loses its say with the move; every other key may be the owner's and stays.
-        """
-        kept: list[str] = list(audit.state["rotationKeys"])
-        own = self._keys.rotation.did_key
-        if own not in kept:
-            signer = audit.entries[-1].signer
-            if len(kept) > 1 and kept[0] != signer:
-                kept = [key for key in kept if key != signer]
-        with self._store.read() as txn:
-            recovery_key = identity_store.get_plc(txn).recovery_key
-        if recovery_key and recovery_key not in kept:
-            kept.insert(0, recovery_key)
-        return kept if own in kept else [*kept[: plc.MAX_ROTATION_KEYS - 1], own]
 
     # -- parts
 
@@ -212,3 +198,21 @@ class PlcAccount:
         if account.plc_op is not None:
             raise BadInput("The DID is not published yet", hint="pds-lite identity publish")
         return account
+
+
+def rotation_keys_here(audit: Audit, own: str, recovery_key: str) -> list[str]:
+    """The rotation keys, at most five, for an identity that lives here: the `recovery_key` named, those it has, ours.
+
+    When ours is new and the key that signed last is not the first of several, that one is taken for the old host's,
+    which loses its say with the move. Every other key may be the owner's and stays. So does an only key, or the
+    identity would hang on this box alone.
+    """
+    kept: list[str] = list(audit.state["rotationKeys"])
+    if own not in kept:
+        signer = audit.entries[-1].signer
+        if len(kept) > 1 and kept[0] != signer:
+            kept = [key for key in kept if key != signer]
+    if recovery_key and recovery_key not in kept:
+        kept.insert(0, recovery_key)
+    others = [key for key in kept if key != own][: plc.MAX_ROTATION_KEYS - 1]
+    return [key for key in kept if key == own or key in others] if own in kept else [*others, own]

@@ -64,7 +64,12 @@ def dns_thread(table: Mapping[str, list[str] | str | None]) -> Iterator[str]:
     try:
         yield f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
     finally:
-        loop.call_soon_threadsafe(transport.close)
+        asyncio.run_coroutine_threadsafe(_close(transport), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _close(transport: asyncio.DatagramTransport) -> None:
+    transport.close()
+    await asyncio.sleep(0)  # the transport lets go of its socket in a callback
