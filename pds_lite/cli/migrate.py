@@ -93,8 +93,7 @@ class _Dialogue:
             if answer["state"] != "needs":
                 _show(arguments, answer)
                 return 0
-            for name in ("plc_code", "accept_missing"):  # these were used
-                self._given.pop(name, None)
+            self._given.pop(answer["needs"], None)  # used, and not enough
             reply = self._ask(answer)
             if reply is None:
                 _show(arguments, answer)
