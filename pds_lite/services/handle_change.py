@@ -3,7 +3,8 @@
 Rules that hold here
 - The handle is looked up as the rest of the network will do it (DNS TXT, then HTTPS), and a refusal says what was found
   where. While it is being looked up the box itself vouches for it under its own name, since a host name that points at
-  this box is proved by this box (`answers_for`). `.test` names of a development box need no proof.
+  this box is proved by this box (`answers_for`). The box's own host name is taken even when the look-up fails: many
+  home routers do not let a box reach itself under its public name. `.test` names of a development box need no proof.
 - First the DID document, then the row and #identity in one step. A power cut between them is mended by asking again:
   an identity that has the handle already is left alone.
 """
@@ -78,6 +79,8 @@ class HandleChange:
         try:
             did = await self._identity.resolve_handle(handle, refresh=True)
         except PdsError as problem:
+            if handle == self._config.hostname:
+                return
             raise BadInput(f"External handle did not resolve to DID: {problem.message}") from None
         finally:
             self._candidate = None

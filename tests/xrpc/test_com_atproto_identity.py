@@ -1,5 +1,6 @@
 """com.atproto.identity: ourselves without a network, others by their homes; changes that keep what is foreign."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 
 from pds_lite.atproto import did_doc, firehose, plc
 from pds_lite.atproto.crypto import K256Key
+from pds_lite.services.sign_up import NewAccount
 from pds_lite.storage import event_log
-from tests.live_box import HANDLE, LiveBox, live_box
+from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
 from tests.net.dns_server import dns_thread
 from tests.plc_server import PlcServer, plc_server
 
@@ -174,6 +176,34 @@ def test_a_foreign_handle_needs_proof_and_the_refusal_says_what_was_found(tmp_pa
         records["_atproto.mine.example.com"] = [f"did={box.did}"]
         assert box.post(NS + "updateHandle", {"handle": "mine.example.com"}, token).status == 200
         assert last(box, directory)["alsoKnownAs"] == ["at://mine.example.com"]
+
+
+def test_an_account_of_the_host_itself_is_served_whatever_becomes_of_it(tmp_path: Path) -> None:
+    with live_box(tmp_path / "box", account=False) as box:
+        assert box.app is not None
+        services = box.app.services
+        did = services.config.service_did
+        wanted = NewAccount(handle=HANDLE, password=PASSWORD, did=did)
+        box.run(services.sign_up.create(wanted, publish=False))
+
+        assert box.post(NS + "updateHandle", {"handle": "bob.test"}, box.token()).status == 200
+        did_key = box.run(services.key_rotation.rotate())
+
+        document = json.loads(box.request("GET", "/.well-known/did.json").body)
+        assert document["id"] == did
+        assert document["alsoKnownAs"] == ["at://bob.test"]
+        assert document["verificationMethod"][0]["publicKeyMultibase"] == did_key.removeprefix("did:key:")
+        token = box.log_in(identifier="bob.test")["accessJwt"]
+        recommended = box.get(NS + "getRecommendedDidCredentials", token).json
+        assert "rotationKeys" not in recommended
+        assert recommended["verificationMethods"] == {"atproto": did_key}
+        for name in ("signPlcOperation", "submitPlcOperation"):
+            box.post(NS + "requestPlcOperationSignature", token=token)
+            body = {"token": code(box, "plc_operation")} if name.startswith("sign") else {"operation": {}}
+            refused = box.post(NS + name, body, token)
+            assert "not a did:plc" in refused.json["message"]
+        box.server("deactivateAccount", {}, token)
+        assert json.loads(box.request("GET", "/.well-known/did.json").body) == document
 
 
 def test_an_operation_is_signed_with_a_code_and_keeps_what_is_not_named(
