@@ -1,4 +1,4 @@
-"""JSON under ujson's names (dumps, loads, dump, load) over orjson, so that a board without orjson can swap this one file.
+"""JSON under ujson's names (dumps, loads, dump, load) over orjson: a board without orjson swaps this one file.
 
 Beyond ujson: `dumpb` gives UTF-8 bytes at once, and `default` turns a value that JSON does not know (a CID, bytes) into
 one that it does. What orjson is stricter about is kept: bad UTF-8, lone surrogates, NaN and control characters are

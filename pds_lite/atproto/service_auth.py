@@ -40,7 +40,7 @@ class ServiceToken:
             return False
 
 
-def mint(  # noqa: PLR0917 - the claims in the order of the specification
+def mint(
     key: PrivateKey, iss: str, aud: str, lxm: str | None, iat: int, exp: int, jti: str
 ) -> str:
     """A token by which the account `iss` lets the service `aud` see that it calls `lxm`. Times in seconds."""

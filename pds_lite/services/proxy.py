@@ -37,8 +37,8 @@ IDLE_S = 30.0
 MAX_ANSWER = 512 << 20
 """Bytes; answers stream through, so this only ends one that never would."""
 WHOLE_ANSWER = 256 << 10
-"""Bytes of an answer that are taken in before it is passed on, if they come at once or are all there is: a failure until
-then can still be told.
+"""Bytes of an answer that are taken in before it is passed on, if they come at once or are all there is: a failure
+until then can still be told.
 """
 MAX_OWN_ANSWER = 2 << 20
 """Bytes of an answer to a question of our own, packed or not."""
