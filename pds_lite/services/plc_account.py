@@ -58,7 +58,7 @@ class PlcAccount:
 
     async def audit(self, did: str) -> Audit:
         """The verified log of a did:plc. Raises BadInput when it does not hold together, NotFound, UpstreamFailure."""
-        return plc.audit(did, await self._identity.plc.audit_log(did))
+        return await verify_log(did, await self._identity.plc.audit_log(did))
 
     async def update(self, edit: Edit) -> bytes | None:
         """Publishes what `edit` makes of the identity's fields, if that is a change. The caller holds `changing`.
@@ -198,6 +198,11 @@ class PlcAccount:
         if account.plc_op is not None:
             raise BadInput("The DID is not published yet", hint="pds-lite identity publish")
         return account
+
+
+async def verify_log(did: str, log: list[Any]) -> Audit:
+    """`plc.audit` in a thread: a log may be long, and every entry is a signature or several. Raises BadInput."""
+    return await asyncio.to_thread(plc.audit, did, log)
 
 
 def rotation_keys_here(audit: Audit, own: str, recovery_key: str) -> list[str]:

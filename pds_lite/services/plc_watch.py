@@ -20,12 +20,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pds_lite.atproto import dag_cbor, plc
+from pds_lite.atproto import dag_cbor
 from pds_lite.atproto.plc import RECOVERY_WINDOW_S
 from pds_lite.atproto.plc_recovery import differences, keys_that_undo
 from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadInput, PdsError
 from pds_lite.services.commit_clock import iso_time
+from pds_lite.services.plc_account import verify_log
 from pds_lite.storage import identity_store
 from pds_lite.storage.identity_store import PlcAlarm, PlcRow
 
@@ -119,7 +120,7 @@ class PlcWatch:
                 return self.row()
             raw = await self._identity.plc.audit_log(account.did)
             try:
-                audit = plc.audit(account.did, raw)
+                audit = await verify_log(account.did, raw)
             except BadInput as problem:
                 return await self._judge_trouble(
                     f"the PLC directory answers a log that does not hold: {problem.message}"
