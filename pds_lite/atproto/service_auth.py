@@ -40,9 +40,7 @@ class ServiceToken:
             return False
 
 
-def mint(
-    key: PrivateKey, iss: str, aud: str, lxm: str | None, iat: int, exp: int, jti: str
-) -> str:
+def mint(key: PrivateKey, iss: str, aud: str, lxm: str | None, iat: int, exp: int, jti: str) -> str:
     """A token by which the account `iss` lets the service `aud` see that it calls `lxm`. Times in seconds."""
     claims = {"iat": iat, "iss": iss, "aud": aud, "exp": exp, "jti": jti}
     if lxm is not None:

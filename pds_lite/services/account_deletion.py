@@ -57,9 +57,7 @@ class AccountDeletion:
         self._blobs = blobs
         self._sequencer = sequencer
 
-    async def delete(
-        self, did: str, also: Callable[[WriteTxn], None] | None = None, *, announce: bool = True
-    ) -> None:
+    async def delete(self, did: str, also: Callable[[WriteTxn], None] | None = None, *, announce: bool = True) -> None:
         """Deletes the account `did`; `also` is done first in the same step and may refuse.
 
         Without `announce` nobody is told: of an account that was moving in and lives elsewhere there is nothing to say.
