@@ -91,13 +91,20 @@ def build_commit(did: str, head: Head | None, writes: Sequence[Write], rev: str,
     commit, commit_block = sign_commit(did, rev, root.cid, sign)
     needed = _needed_nodes(root, ops, load)
     blocks = _event_car(commit, commit_block, needed, root, net)
-    loaded = [node for node in needed.values() if node.layer == CUT - 1]
+    loaded = [node for node in needed.values() if node.layer == CUT - 1 and _is_whole(node)]
     if head is not None:
         loaded += head.loaded
     after = Head(did, rev, commit, commit_block, root.cid, sparsify(root), tuple(loaded[:MAX_LOADED]))
     if head is None:
         return CommitPlan(after, None, None, ops, net, blocks)
     return CommitPlan(after, head.rev, head.data, ops, net, blocks)
+
+
+def _is_whole(node: Node) -> bool:
+    """True without Stubs in it. Theirs would be the bounds of today, and wrong once a key above comes or goes; a root
+    of so low a layer has them.
+    """
+    return all(tree is None or (type(tree) is Node and _is_whole(tree)) for tree in node.trees)
 
 
 def _remember(load: Load, known: Sequence[Node]) -> Load:

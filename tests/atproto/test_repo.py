@@ -1,5 +1,7 @@
 """Planning commits: what they hold, what they refuse, and that nothing else changes."""
 
+import random
+
 import pytest
 
 from pds_lite.atproto import repo as repo_module
@@ -218,3 +220,20 @@ def test_the_car_limit_counts_the_whole_car(monkeypatch):
     monkeypatch.setattr(repo_module, "MAX_BLOCKS", len(plan.blocks) - 1)
     with pytest.raises(TooLarge):
         filled([A]).plan([create(B)])
+
+
+def test_small_repos_grow_and_shrink_through_every_height():
+    """Subtrees kept from one commit to the next must stay true when the root above them comes and goes."""
+    for seed in range(40):
+        chance = random.Random(seed)
+        repo = ModelRepo()
+        for number in range(90):
+            there = sorted(repo.records)
+            if there and chance.random() < 0.4:
+                path = chance.choice(there)
+                write = delete(path) if chance.random() < 0.7 else update(path, str(number))
+            else:
+                write = create(f"com.example.{chance.choice('abc')}/{chance.randrange(1 << 40):x}".encode())
+            plan = repo.commit([write])
+            if number % 10 == 0:
+                assert plan.head.data == slow_root(repo.records)
