@@ -30,3 +30,32 @@ def reference_node() -> tuple[str, Path]:
     if not (folder / "node_modules" / "@atproto" / "repo").is_dir() or not node.exists():
         pytest.skip("no npm reference packages: see README, Interop tests")
     return str(node), folder
+
+
+SERVERS_AND_PROCESSES = (
+    "box/test_mdns",
+    "cli",
+    "firmware",
+    "hostile",
+    "http",
+    "net",
+    "property",
+    "services/migration",
+    "services/test_feed_generators",
+    "services/test_key_rotation",
+    "services/test_plc_watch",
+    "services/test_proxy",
+    "services/test_sign_up",
+    "test_app",
+    "tools",
+    "web",
+    "xrpc",
+)
+"""Tests that start servers, processes or long searches: together they are most of the time of a whole run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks them slow, so that `make quick` is what its name says."""
+    for item in items:
+        if str(item.path.relative_to(CHECKOUT / "tests")).startswith(SERVERS_AND_PROCESSES):
+            item.add_marker(pytest.mark.slow)
