@@ -16,7 +16,7 @@ run: $(VENV)/.installed  ## start a box on port 2583 with its data in ./data, an
 test: $(VENV)/.dev       ## all tests but the interop ones
 	$(BIN)/pytest -m "not interop and not crash"
 
-quick: $(VENV)/.dev      ## the fast tests, under a minute
+quick: $(VENV)/.dev      ## the fast tests: core, store and house rules
 	$(BIN)/pytest -m "not interop and not crash and not slow"
 
 crash: $(VENV)/.dev      ## kill the server at named points and at random, and check what it left

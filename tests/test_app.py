@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -79,13 +80,24 @@ def test_it_ends_in_two_seconds_with_subscribers_and_idle_clients_connected(tmp_
     assert not (tmp_path / "box" / "control.sock").exists()
 
 
-def test_with_nothing_prepared_it_makes_a_box_and_says_how_to_post(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", ["curl", "python3"])
+def test_with_nothing_prepared_it_makes_a_box_and_says_how_to_post(
+    tmp_path: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snippet works as printed, also on a machine without curl, as a fresh Debian is."""
+    if tool == "curl" and shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    if tool == "python3":
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
+        monkeypatch.setitem(ENVIRONMENT, "PATH", str(tmp_path / "bin"))
     port = free_port()
     with serving(tmp_path / "box", port):
         said = (tmp_path / "out").read_text()
-        snippet = said[said.index("  URL=") : said.index("\n\nFor a public box")]
+        snippet = said[said.index("terminal:\n\n") + 11 : said.index("\n\nFor a public box")]
+        assert tool in snippet
 
-        posted = subprocess.run(["bash", "-c", snippet], capture_output=True, check=True).stdout
+        posted = subprocess.run(["/bin/bash", "-c", snippet], env=ENVIRONMENT, capture_output=True, check=True).stdout
 
         assert json.loads(posted)["uri"].startswith("at://did:plc:")
         assert "recovery key" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -87,16 +88,34 @@ def _prepare(data_dir: Path, port: int) -> None:
 
 
 def _first_post(url: str, handle: str, password: str) -> str:
-    """A snippet for another terminal that signs in and posts."""
+    """A snippet for another terminal that signs in and posts: with curl, or with Python where there is no curl."""
+    snippet = _CURL_SNIPPET if shutil.which("curl") else _PYTHON_SNIPPET
+    for name, value in (("@URL@", url), ("@HANDLE@", handle), ("@PASSWORD@", password)):
+        snippet = snippet.replace(name, value)
     return f"""
 This is a box for trying out: its DID is not published. Post with it from another terminal:
 
-  URL={url}/xrpc JSON='Content-Type: application/json'
-  TOKEN=$(curl -s $URL/com.atproto.server.createSession -H "$JSON" \\
-    -d '{{"identifier": "{handle}", "password": "{password}"}}' | sed 's/.*"accessJwt":"\\([^"]*\\).*/\\1/')
-  curl -s $URL/com.atproto.repo.createRecord -H "Authorization: Bearer $TOKEN" -H "$JSON" \\
-    -d '{{"repo": "{handle}", "collection": "app.bsky.feed.post",
-         "record": {{"text": "Hello from my own box", "createdAt": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"}}}}'
+{snippet}
 
 For a public box: pds-lite init --data-dir DIR --hostname your.domain
 """
+
+
+_CURL_SNIPPET = r"""  URL=@URL@/xrpc JSON='Content-Type: application/json'
+  TOKEN=$(curl -s $URL/com.atproto.server.createSession -H "$JSON" \
+    -d '{"identifier": "@HANDLE@", "password": "@PASSWORD@"}' | sed 's/.*"accessJwt":"\([^"]*\).*/\1/')
+  curl -s $URL/com.atproto.repo.createRecord -H "Authorization: Bearer $TOKEN" -H "$JSON" \
+    -d '{"repo": "@HANDLE@", "collection": "app.bsky.feed.post",
+         "record": {"text": "Hello from my own box", "createdAt": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"}}'"""
+_PYTHON_SNIPPET = """python3 - <<'END'
+import datetime, json, urllib.request
+def call(method, body, token=""):
+    headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + token} if token else {})
+    request = urllib.request.Request("@URL@/xrpc/" + method, json.dumps(body).encode(), headers)
+    return json.load(urllib.request.urlopen(request))
+token = call("com.atproto.server.createSession", {"identifier": "@HANDLE@", "password": "@PASSWORD@"})["accessJwt"]
+now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+record = {"text": "Hello from my own box", "createdAt": now}
+post = {"repo": "@HANDLE@", "collection": "app.bsky.feed.post", "record": record}
+print(json.dumps(call("com.atproto.repo.createRecord", post, token)))
+END"""
