@@ -97,7 +97,7 @@ class Announcer:
                     await self._withdraw()
                     if addresses:
                         await self._announce(claim, addresses)
-                elif self.host == COMMON_HOST and await self._lost_common_host():
+                elif self._zeroconf and self.host == COMMON_HOST and await self._lost_common_host(self._zeroconf):
                     self._gave_up_common = True
                     await self._withdraw()
                     continue
@@ -110,8 +110,8 @@ class Announcer:
         from zeroconf import NonUniqueNameException
         from zeroconf.asyncio import AsyncServiceInfo
 
-        self._zeroconf = _open_zeroconf(addresses)
-        self.host = await self._choose_host(claim)
+        self._zeroconf = zeroconf = _open_zeroconf(addresses)
+        self.host = await self._choose_host(claim, zeroconf)
         packed = [ipaddress.ip_address(text).packed for text in addresses]
         for service in SERVICES:
             place = Place(self._instance(claim, service), self.host, self._port, addresses)
@@ -120,7 +120,7 @@ class Announcer:
                 service, place.instance, port=self._port, properties=record, server=self.host, addresses=packed
             )
             with contextlib.suppress(NonUniqueNameException):  # our own record from before a crash, still cached
-                await (await self._zeroconf.async_register_service(info, cooperating_responders=True))
+                await (await zeroconf.async_register_service(info, cooperating_responders=True))
             self._infos.append(info)
         self._announced = (claim, addresses)
         _log.info("on the LAN as %s (%s)", self.host.rstrip("."), fingerprint(self._public_key))
@@ -132,7 +132,7 @@ class Announcer:
             f"pds-lite {who[:room].replace('.', '-')} ({fingerprint(self._public_key).replace('-', '')[:6]}).{service}"
         )
 
-    async def _choose_host(self, claim: Claim) -> str:
+    async def _choose_host(self, claim: Claim, listener: "AsyncZeroconf") -> str:
         """The first of: the common name, one with the DID's letters, one with the key's, that is free."""
         key_letters = fingerprint(self._public_key)
         letters = host_suffix(claim.did, self._public_key)
@@ -140,28 +140,35 @@ class Announcer:
         if not self._gave_up_common:
             names.insert(0, COMMON_HOST)
         for name in names[:-1]:
-            if not await self._others_at(name):
+            if not await self._others_at(name, listener):
                 return name
         return names[-1]
 
-    async def _others_at(self, host: str) -> set[str]:
-        """Addresses other than ours that answer for a host name within the probe time."""
-        from zeroconf import AddressResolver  # type: ignore[attr-defined]
+    async def _others_at(self, host: str, listener: "AsyncZeroconf") -> set[str]:
+        """Addresses other than ours that a listener heard for a host name, or hears within the probe time."""
+        from zeroconf import AddressResolver, DNSQuestionType  # type: ignore[attr-defined]
 
-        assert self._zeroconf is not None
         resolver = AddressResolver(host)
-        await resolver.async_request(self._zeroconf.zeroconf, _PROBE_MS)
+        await resolver.async_request(listener.zeroconf, _PROBE_MS, DNSQuestionType.QM)
         ours = set(await asyncio.to_thread(self._addresses))
         return {text.partition("%")[0] for text in resolver.parsed_addresses()} - ours
 
-    async def _lost_common_host(self) -> bool:
+    async def _lost_common_host(self, listener: "AsyncZeroconf") -> bool:
         """True if another box also holds the common name and has the smaller fingerprint (or does not say)."""
-        if not await self._others_at(COMMON_HOST):
+        if not await self._others_at(COMMON_HOST, listener):
             return False
         mine = fingerprint(self._public_key)
-        rivals = [box.fingerprint for box in await _browse(self._zeroconf, 1.5) if box.host == COMMON_HOST]
+        rivals = [box.fingerprint for box in await _browse(listener, 1.5) if box.host == COMMON_HOST]
         others = [other for other in rivals if other != mine]
-        return not others or min(others) < mine
+        if others:
+            return min(others) < mine
+        # No box claims the name any more: a rival that gave it up while we listened, or a machine of another kind.
+        # Only the latter still answers a listener that remembers nothing; else both would give up, and nobody have it.
+        afresh = _open_zeroconf(await asyncio.to_thread(self._addresses))
+        try:
+            return bool(await self._others_at(COMMON_HOST, afresh))
+        finally:
+            await afresh.async_close()
 
     async def _withdraw(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None
@@ -209,11 +216,10 @@ def _open_zeroconf(addresses: tuple[str, ...]) -> "AsyncZeroconf":
     return AsyncZeroconf(ip_version=IPVersion.V6Only)
 
 
-async def _browse(zeroconf: "AsyncZeroconf | None", seconds: float) -> list[FoundBox]:
-    from zeroconf import ServiceStateChange
+async def _browse(zeroconf: "AsyncZeroconf", seconds: float) -> list[FoundBox]:
+    from zeroconf import DNSQuestionType, ServiceStateChange
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
-    assert zeroconf is not None
     names: set[str] = set()
 
     def on_change(*, name: str, state_change: ServiceStateChange, **_: object) -> None:
@@ -222,10 +228,13 @@ async def _browse(zeroconf: "AsyncZeroconf | None", seconds: float) -> list[Foun
         elif len(names) < _MAX_FOUND:
             names.add(name)
 
-    browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICES[1], handlers=[on_change])
+    # Answers by multicast only: a unicast one reaches just one of the programs that share port 5353 on a machine,
+    # so a listener on the box itself would miss it.
+    asked = DNSQuestionType.QM
+    browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICES[1], handlers=[on_change], question_type=asked)
     await asyncio.sleep(seconds)
     infos = [AsyncServiceInfo(SERVICES[1], name) for name in sorted(names)]
-    answered = await asyncio.gather(*(info.async_request(zeroconf.zeroconf, _PROBE_MS) for info in infos))
+    answered = await asyncio.gather(*(info.async_request(zeroconf.zeroconf, _PROBE_MS, asked) for info in infos))
     await browser.async_cancel()
     return [_found(info) for info, ok in zip(infos, answered, strict=True) if ok]
 
