@@ -10,6 +10,7 @@ This module knows shapes and bytes of single nodes, not how trees change.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -73,8 +74,12 @@ class Stub:
 Tree: TypeAlias = Node | Stub
 
 
+@lru_cache(maxsize=1024)
 def key_layer(key: bytes) -> int:
-    """The layer of a key: pairs of leading zero bits in its sha256. Each layer has a quarter of the keys below it."""
+    """The layer of a key: pairs of leading zero bits in its sha256. Each layer has a quarter of the keys below it.
+
+    Remembered, because every commit looks at the same upper keys and their newest neighbours again (about 200 KB).
+    """
     digest = sha256(key).digest()
     if digest[0] >= 64:
         return 0

@@ -118,14 +118,15 @@ class _Reader:
 
     def read_node(self, parts: Parts, layer: int) -> None:
         keys, values, links = parts
-        first, *others = links
-        if first is not None:
-            self.read_subtree(first, layer - 1)
-        for key, value, link in zip(keys, values, others, strict=True):
+        if links[0] is not None:
+            self.read_subtree(links[0], layer - 1)
+        add = self.row.append
+        for index, key in enumerate(keys):
             if key <= self.last or key_layer(key) != layer:
                 raise InversionFailed("tree has a key out of its order or layer")
-            self.row.append((key, value, layer))
+            add((key, values[index], layer))
             self.last = key
+            link = links[index + 1]
             if link is not None:
                 self.read_subtree(link, layer - 1)
 

@@ -221,16 +221,14 @@ def sparsify(root: Node, cut: int = CUT) -> Node:
 
     A node without a block has been through here and is not looked into again, so this costs only what was new.
     """
-    return _sparsify(root, cut, None, None)
+    return _sparsify(root, cut, None, None) if root.block else root
 
 
 def _sparsify(node: Node, cut: int, low: bytes | None, high: bytes | None) -> Node:
-    if not node.block:
-        return node
     bounds = (low, *node.keys, high)
     trees: list[Tree | None] = []
     for index, tree in enumerate(node.trees):
-        if not isinstance(tree, Node):
+        if not isinstance(tree, Node) or not tree.block:
             trees.append(tree)
         elif tree.layer < cut:
             trees.append(Stub(tree.cid, tree.layer, bounds[index], bounds[index + 1], tree.rev))
