@@ -1,8 +1,9 @@
 """Blobs: files named by their CID, and rows that say who refers to them.
 
 Rules that hold here
-- File before row: an upload is written under a temporary name, flushed, renamed, and its folder flushed before any row
-  names it. So a row always has its file.
+- File before row: an upload is written under a temporary name, renamed, and flushed with its folder before any row
+  names it. So a row always has its whole file. Renaming first lets one journal commit hold both; only a file that is
+  there already, and may have a row, is never replaced by one that is not flushed.
 - A blob is temporary (a row in BLOBS_TEMPORARY, no difference in the file) until a record refers to it, then it has a
   row in BLOBS with the number of references and the newest rev that made one. A reference to a blob that is not here
   (imports may dangle) stands in BLOBS_MISSING until it is uploaded.
@@ -12,6 +13,7 @@ Rules that hold here
 Uploads may run in any thread; everything that takes a WriteTxn runs on the writer thread.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -97,17 +99,23 @@ class BlobStore:
         return True
 
     def install(self, upload: "BlobUpload", temporary: Path, cid: Cid) -> None:
-        """Give a flushed file its final name, durably."""
+        """Give the file of an upload its final name, and make it durable under it."""
         final = self.path(cid)
-        if not final.parent.exists():
+        new_folder = not final.parent.exists()
+        if new_folder:
             make_private_folder(final.parent)
-            sync_folder(self.folder)
+        if final.exists():
+            upload.flush()
         with self._lock:
             # As long as the caller holds its upload, the row may be still to come and the file must not go.
             self._finished.add(upload)
             temporary.rename(final)
         failpoints.hit("blob.renamed")
+        upload.flush()
+        failpoints.hit("blob.flushed")
         sync_folder(final.parent)
+        if new_folder:
+            sync_folder(self.folder)
 
 
 class BlobUpload:
@@ -132,7 +140,7 @@ class BlobUpload:
             self.size += len(chunk)
             self._unflushed += len(chunk)
             if self._unflushed >= _FLUSH_BYTES:
-                self._flush()
+                self.flush()
         except OSError as problem:
             self.abort()
             raise _as_fault(problem) from problem
@@ -140,12 +148,11 @@ class BlobUpload:
     def finish(self) -> tuple[Cid, int]:
         """Make the file durable under its name: (CID, size). Raises StoreFull."""
         try:
-            self._flush()
-            failpoints.hit("blob.flushed")
-            os.close(self._file)
-            self._file = -1
+            self._check_room()
             cid = self.cid = Cid.of_raw_digest(self._hash.digest())
             self._store.install(self, self._temporary, cid)
+            os.close(self._file)
+            self._file = -1
         except OSError as problem:
             self.abort()
             raise _as_fault(problem) from problem
@@ -155,6 +162,10 @@ class BlobUpload:
     def abort(self) -> None:
         """Forget the upload; harmless twice and after `finish`."""
         if self._file >= 0:
+            # Under its final name already, it may not be unlinked here: another upload of these bytes could be there.
+            # What is left is an empty file without a row, which the search after a start finds.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = -1
         self._temporary.unlink(missing_ok=True)
@@ -165,13 +176,17 @@ class BlobUpload:
         except OSError as problem:
             raise _as_fault(problem) from problem
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Make what was written durable, if there is room for it. Raises StoreFull, OSError."""
+        self._check_room()
+        os.fdatasync(self._file)
+        self._unflushed = 0
+
+    def _check_room(self) -> None:
         disk = os.fstatvfs(self._file)
         if disk.f_bavail * disk.f_frsize < KEEP_FREE_BYTES:
             self.abort()
             raise StoreFull("the disk is too full for this blob", hint="Make room on the disk.")
-        os.fdatasync(self._file)
-        self._unflushed = 0
 
 
 def blob_path(folder: Path, cid: Cid) -> Path:
