@@ -165,6 +165,7 @@ class App:
         await self.services.repo.save_tree_if_due()
         await self.services.sign_in.log.save()
         await self.services.browsers.save()
+        await self.services.sessions.save()
 
     async def _publish(self) -> None:
         """Publishes a DID that was made offline, as soon as there is a network. Development boxes wait to be told."""
@@ -242,7 +243,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     sessions.also_end += [browsers.end_all, lambda: _end_grants(store, oauth), second_factor.reread]
     throttle = Throttle(clock, sign_in_log.is_known, enabled=config.rate_limits)
     plc = PlcAccount(config, store, keys, identity=identity, accounts=accounts, repo=repo)
-    codes, mailer = Codes(clock, store), Mailer(config)
+    codes, mailer = Codes(clock, store, keys), Mailer(config)
     proxy = Proxy(http, ProxyTargets(config, identity), service_auth)
     recent = RecentRecords(store, repo)
     views = LocalViews(config.public_url, accounts, recent, proxy)
@@ -285,7 +286,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         key_rotation=KeyRotation(config, store, keys, identity=identity, accounts=accounts, repo=repo, plc=plc),
         codes=codes,
         mailer=mailer,
-        flows=AccountFlows(accounts, sessions, codes, mailer, deletion),
+        flows=AccountFlows(clock, accounts, codes, mailer, deletion),
         deletion=deletion,
         takedowns=takedowns,
         sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),

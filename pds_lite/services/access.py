@@ -103,6 +103,8 @@ class Principal:
     scopes: ScopeSet | None = None
     """Of an OAuth session; None for everybody else."""
     client_id: str | None = None
+    taken_down: bool = False
+    """Of a session that was opened while the account was taken down."""
 
     @property
     def is_account(self) -> bool:
@@ -173,6 +175,21 @@ def is_privileged(nsid: str) -> bool:
     return nsid.startswith("chat.bsky.") or nsid == "com.atproto.server.createaccount"
 
 
+MOVING_OUT = frozenset(
+    {
+        "app.bsky.actor.getPreferences",
+        "com.atproto.identity.requestPlcOperationSignature",
+        "com.atproto.identity.signPlcOperation",
+        "com.atproto.moderation.createReport",
+        "com.atproto.server.deactivateAccount",
+        "com.atproto.server.getServiceAuth",
+        "com.atproto.sync.getBlob",
+        "com.atproto.sync.getRepo",
+        "com.atproto.sync.listBlobs",
+    }
+)
+"""What a session of an account that is taken down may call: the reference's methods with the scope takendown."""
+
 _NEEDS_NOTHING = frozenset({Access.OPTIONAL, Access.OPTIONAL_SERVICE})
 _TAKES_SESSION = frozenset({Access.OPTIONAL, Access.SESSION, Access.OWNER, Access.SESSION_OR_SERVICE})
 _TAKES_SERVICE = frozenset({Access.SERVICE, Access.SESSION_OR_SERVICE, Access.OPTIONAL_SERVICE})
@@ -219,6 +236,8 @@ class AccessControl:
     async def _bearer(self, token: str, access: Access, nsid: str) -> Principal:
         if access in _TAKES_SESSION and self._sessions.looks_like_ours(token):
             principal = self._sessions.check_access(token)
+            if principal.taken_down and nsid not in MOVING_OUT:
+                raise _wrong("Bad token scope: the account has been taken down")
             if access is Access.OWNER and principal.kind is not Kind.OWNER:
                 raise _wrong("Bad token scope: an app password may not do this")
             return principal

@@ -13,6 +13,7 @@ How the account comes to be is sign_up's business.
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorize
 from pds_lite.services import passwords
 from pds_lite.services.own_document import own_document, waiting_operations
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
-from pds_lite.storage import account_store
+from pds_lite.storage import account_store, erasure
 from pds_lite.storage.account_store import Account, AppPassword
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ MAX_PASSWORD = 256
 """Characters of a new password."""
 MAX_PASSWORD_SHOWN = 512
 """Characters of a password at sign-in; longer ones are not hashed at all."""
+
+_EMAIL = re.compile(r"[^@\s<>,;]{1,64}@[^@\s<>,;]{1,189}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,16 @@ class Accounts:
         """Replaces the owner's password and ends every session. Raises BadInput for one too short or too long."""
         self.require()
         password_hash = await hash_new_password(password)
-        await self.change(lambda account: replace(account, password_hash=password_hash))
+        await self.change_password(password_hash)
+
+    async def change_password(self, password_hash: str, also: Callable[[WriteTxn], None] = lambda _txn: None) -> None:
+        """Stores the hash, does `also`, and ends every session in one step: a power cut leaves all of it or none."""
+
+        def in_one_step(txn: WriteTxn) -> None:
+            also(txn)
+            erasure.erase_sign_ins(txn)
+
+        await self.change(lambda account: replace(account, password_hash=password_hash), also=in_one_step)
         await self._sessions.end_all()
 
     # -- app passwords
@@ -213,19 +225,26 @@ class Accounts:
         account = self.require()
         if account.status == "takendown":
             raise Unauthorized("Account has been taken down", error="AccountTakedown")
-        await self._check_did_document(account)
+        await self.check_did_document()
         announce: list[Announcement] = [IdentityEvent(account.handle), AccountEvent(True, None)]
         if not self._head_is_ours():
             announce.append(CommitEvent())
         announce.append(SyncEvent())
-        await self.change(lambda account: replace(account, status="active"), announce)
+        await self.change(lambda account: replace(account, status="active", deactivated_us=0), announce)
 
     async def deactivate(self) -> None:
-        """Stops the account here; reading and moving out go on. Nothing happens when it is deactivated already."""
-        account = self.require()
-        if account.status != "active":
-            return
-        await self.change(lambda account: replace(account, status="deactivated"), [AccountEvent(False, "deactivated")])
+        """Stops the account here; reading and moving out go on. Nothing happens when it is deactivated already.
+
+        One that is taken down will be deactivated when it is given back.
+        """
+        now = self._clock.now_us()
+        if self.active:
+            await self.change(
+                lambda account: replace(account, status="deactivated", deactivated_us=now),
+                [AccountEvent(False, "deactivated")],
+            )
+        elif self.require().status_before == "active":
+            await self.change(lambda account: replace(account, status_before="deactivated", deactivated_us=now))
 
     async def publish(self) -> None:
         """Publishes a DID that was made offline, and what was changed since; nothing happens if that was done before.
@@ -257,7 +276,7 @@ class Accounts:
     async def did_document_leads_here(self) -> bool:
         """checkAccountStatus.validDid."""
         try:
-            await self._check_did_document(self.require())
+            await self.check_did_document()
         except PdsError:
             return False
         return True
@@ -273,7 +292,11 @@ class Accounts:
         with self._store.read() as txn:
             return own_document(txn, account, self._keys.signing.did_key, self._config.public_url)
 
-    async def _check_did_document(self, account: Account) -> None:
+    async def check_did_document(self) -> None:
+        """Raises BadInput (IncompatibleDidDoc) if the DID document leads elsewhere, NotFound or UpstreamFailure if it
+        cannot be had.
+        """
+        account = self.require()
         if account.plc_op is not None:
             return
         if account.did == self._config.service_did:
@@ -294,6 +317,12 @@ class Accounts:
         except BadCommit:
             return False
         return True
+
+
+def check_email(email: str) -> None:
+    """Raises BadInput for what is not one address."""
+    if not _EMAIL.fullmatch(email) or not email.isascii():
+        raise BadInput("This email address is not supported, please use a different email.")
 
 
 async def hash_new_password(password: str) -> str:

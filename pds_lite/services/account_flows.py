@@ -13,35 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pds_lite.errors import BadInput, NotFound, PdsError, Unauthorized
 from pds_lite.services import codes, passwords
-from pds_lite.services.account import MAX_PASSWORD_SHOWN, hash_new_password
+from pds_lite.services.account import MAX_PASSWORD_SHOWN, check_email, hash_new_password
 from pds_lite.services.codes import Purpose
 
 if TYPE_CHECKING:
+    from pds_lite.clock import Clock
     from pds_lite.services.account import Accounts
     from pds_lite.services.account_deletion import AccountDeletion
     from pds_lite.services.codes import Codes
     from pds_lite.services.mailer import Mailer
-    from pds_lite.services.sessions import Sessions
     from pds_lite.storage.account_store import Account
     from pds_lite.storage.store import WriteTxn
 
 log = logging.getLogger(__name__)
 
-_EMAIL = re.compile(r"[^@\s<>,;]{1,64}@[^@\s<>,;]{1,189}")
-
-_SUBJECTS = {
-    Purpose.CONFIRM_EMAIL: "Confirm your e-mail address",
-    Purpose.UPDATE_EMAIL: "Change your e-mail address",
-    Purpose.RESET_PASSWORD: "Reset your password",
-    Purpose.DELETE_ACCOUNT: "Delete your account",
-    Purpose.PLC_OPERATION: "Change your identity (PLC operation)",
-}
 _WARNINGS = {
     Purpose.DELETE_ACCOUNT: "It deletes your account with everything in it, for good.",
     Purpose.PLC_OPERATION: "It lets your identity be changed or moved to another server.",
@@ -52,10 +41,10 @@ class AccountFlows:
     """What the owner confirms with a code."""
 
     def __init__(
-        self, accounts: Accounts, sessions: Sessions, codes: Codes, mailer: Mailer, deletion: AccountDeletion
+        self, clock: Clock, accounts: Accounts, codes: Codes, mailer: Mailer, deletion: AccountDeletion
     ) -> None:
+        self._clock = clock
         self._accounts = accounts
-        self._sessions = sessions
         self._codes = codes
         self._mailer = mailer
         self._deletion = deletion
@@ -85,7 +74,7 @@ class AccountFlows:
         def edit(account: Account) -> Account:
             if not _same(account.email, email):
                 raise BadInput("invalid email", error="InvalidEmail")
-            return replace(account, email_confirmed=True)
+            return account.with_email(account.email, self._clock.now_us())
 
         await self._accounts.change(edit, also=lambda txn: self._codes.spend(txn, Purpose.CONFIRM_EMAIL, code))
 
@@ -109,16 +98,22 @@ class AccountFlows:
                 self._codes.spend(txn, Purpose.UPDATE_EMAIL, code)
             codes.forget_all(txn)
 
-        await self._accounts.change(
-            lambda account: replace(account, email=email.lower(), email_confirmed=False), also=also
-        )
+        await self._accounts.change(lambda account: account.with_email(email.lower()), also=also)
 
-    async def set_email(self, email: str, *, confirmed: bool = False) -> None:
-        """The owner at the box, or the administrator, sets the address. Raises BadInput."""
+    async def set_email(self, email: str) -> None:
+        """The owner at the box, or the administrator, sets the address, unconfirmed. Raises BadInput."""
         check_email(email)
-        await self._accounts.change(
-            lambda account: replace(account, email=email.lower(), email_confirmed=confirmed), also=codes.forget_all
-        )
+        await self._accounts.change(lambda account: account.with_email(email.lower()), also=codes.forget_all)
+
+    async def mark_confirmed(self) -> None:
+        """The owner at the box says that the address is right: no mail can prove it better. Raises BadInput."""
+
+        def edit(account: Account) -> Account:
+            if not account.email:
+                raise BadInput("There is no address yet.")
+            return account.with_email(account.email, self._clock.now_us())
+
+        await self._accounts.change(edit)
 
     async def request_password_reset(self, email: str) -> None:
         """For requestPasswordReset: a code if this is the account's address; nothing shows whether it is."""
@@ -139,11 +134,9 @@ class AccountFlows:
         """For resetPassword. Raises BadInput: InvalidToken, ExpiredToken, or for a password too short or too long."""
         await self._codes.check(Purpose.RESET_PASSWORD, code)
         password_hash = await hash_new_password(password)
-        await self._accounts.change(
-            lambda account: replace(account, password_hash=password_hash),
-            also=lambda txn: self._codes.spend(txn, Purpose.RESET_PASSWORD, code),
+        await self._accounts.change_password(
+            password_hash, lambda txn: self._codes.spend(txn, Purpose.RESET_PASSWORD, code)
         )
-        await self._sessions.end_all()
 
     async def delete_account(self, did: str, password: str, code: str) -> None:
         """For deleteAccount. Raises BadInput (InvalidToken, ExpiredToken), Unauthorized for a wrong password."""
@@ -159,16 +152,10 @@ class AccountFlows:
         await self._deletion.delete(did, lambda txn: self._codes.spend(txn, Purpose.DELETE_ACCOUNT, code))
 
 
-def check_email(email: str) -> None:
-    """Raises BadInput for what is not one address."""
-    if not _EMAIL.fullmatch(email) or not email.isascii():
-        raise BadInput("This email address is not supported, please use a different email.")
-
-
 def code_mail(purpose: Purpose, code: str, handle: str) -> tuple[str, str]:
     """(subject, text) of the mail with a code; the code stands in it once, and nothing else looks like one."""
     lines = [
-        f"{_SUBJECTS[purpose]}: @{handle}",
+        f"{codes.WORDS[purpose]}: @{handle}",
         "",
         "Type this code where you were asked for it. It is good for one hour,",
         "and for one use.",
@@ -178,7 +165,7 @@ def code_mail(purpose: Purpose, code: str, handle: str) -> tuple[str, str]:
         *((_WARNINGS[purpose], "") if purpose in _WARNINGS else ()),
         "If it was not you who asked, do nothing, and tell nobody the code.",
     ]
-    return _SUBJECTS[purpose], "\n".join(lines) + "\n"
+    return codes.WORDS[purpose], "\n".join(lines) + "\n"
 
 
 def _same(email: str, shown: str) -> bool:

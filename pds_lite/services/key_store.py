@@ -2,15 +2,21 @@
 
 They lie unsealed in the table KEYS: the box must start without a person, so whatever sealed them would lie beside them.
 What protects them is the folder (0700) and the store file (0600). The owner's recovery key is not here and never was.
+What must be shown again but lies elsewhere in the store (pending codes) is sealed with a key derived from these.
 """
 
+import hmac
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pds_lite.atproto.crypto import Ed25519Key, K256Key
 from pds_lite.errors import BadKey, StoreBroken
 from pds_lite.storage.keys import Table
 from pds_lite.storage.store import Txn, WriteTxn
+
+if TYPE_CHECKING:
+    from nacl.secret import SecretBox
 
 _ENTROPY = 40
 """Bytes: 8 beyond a key's size, so that reducing them into the curve's order leaves no bias."""
@@ -30,7 +36,29 @@ class Keys:
     box: Ed25519Key
     """Signs what is not atproto's: backup manifests, mDNS claims."""
     jwt_secret: bytes
-    """32 bytes, for session tokens."""
+    """32 bytes, for session tokens; other secrets are derived from it."""
+
+    def digest(self, purpose: str, text: str) -> bytes:
+        """32 bytes by which a secret can be recognised, but not tried out by whoever reads only the digest."""
+        return hmac.digest(self.jwt_secret, f"pds-lite {purpose}\0{text}".encode(), "sha256")
+
+    def seal(self, purpose: str, text: str) -> bytes:
+        """`text` encrypted and authenticated for `purpose`, readable by `unseal` alone."""
+        return bytes(self._box(purpose).encrypt(text.encode()))
+
+    def unseal(self, purpose: str, sealed: bytes) -> str:
+        """The inverse of `seal`. Raises StoreBroken for what these keys did not seal for `purpose`."""
+        from nacl.exceptions import CryptoError
+
+        try:
+            return self._box(purpose).decrypt(sealed).decode()
+        except (CryptoError, ValueError):
+            raise StoreBroken("something sealed does not open with this box's keys", hint="restore a backup") from None
+
+    def _box(self, purpose: str) -> "SecretBox":
+        from nacl.secret import SecretBox
+
+        return SecretBox(self.digest("seal", purpose))
 
     def __repr__(self) -> str:
         return f"Keys(signing={self.signing!r}, rotation={self.rotation!r}, box={self.box!r})"

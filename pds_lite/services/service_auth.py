@@ -83,6 +83,8 @@ class ServiceAuth:
             raise BadInput("lxm must be an NSID")
         if lxm is not None and is_protected(lxm):
             raise BadInput(f"cannot request a service auth token for the following protected method: {lxm}")
+        if principal.taken_down and lxm != "com.atproto.server.createAccount":
+            raise BadInput("Bad token scope", error="InvalidToken")
         principal.require_rpc(lxm or "*", aud)
         if lxm is not None and principal.scopes is None and is_privileged(lxm) and not principal.privileged:
             raise BadInput(f"insufficient access to request a service auth token for the following method: {lxm}")

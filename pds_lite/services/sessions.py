@@ -9,8 +9,11 @@ Rules that hold here
   password revokes access tokens at once. Live sessions are held in memory for that (bounded) and every change is
   durable first.
 - Refreshing spends the token. For the 2 h after that a spent token answers the same successor, because two tabs may
-  race; later it can only be a stolen copy, and the session ends. Across a restart this is known of the last spent
-  token; older ones count as reused.
+  race; later it can only be a stolen copy, and the session ends. The spent tokens lie in the session's row, so a
+  restart changes nothing of it.
+- When a session was last used is noted in memory and written once an hour (`save`).
+- A session opened while the account is taken down is good for moving out alone (access.MOVING_OUT) and is not
+  refreshed.
 - A token's claims are those clients decode (protocol digest 12): scope, sub, aud, iat, exp, jti. A jti is
   `<session id>.<random>`.
 """
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ from pds_lite.atproto import jwt
 from pds_lite.errors import BadKey, Unauthorized
 from pds_lite.services.access import Kind, Principal
 from pds_lite.storage import session_store
-from pds_lite.storage.session_store import Session
+from pds_lite.storage.session_store import Session, Spent
 
 if TYPE_CHECKING:
     from pds_lite.clock import Clock
@@ -48,6 +50,7 @@ MAX_CLIENT = 200
 """Characters kept of a User-Agent."""
 MAX_SPENT = 8
 """Spent tokens remembered per session within their grace."""
+_SAVE_US = 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,6 @@ class TokenPair:
 
     access_jwt: str
     refresh_jwt: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Spent:
-    successor: str
-    until_us: int
 
 
 class Sessions:
@@ -74,7 +71,8 @@ class Sessions:
         self._store = store
         self._secret = keys.jwt_secret
         self._live: dict[str, Session] = {}
-        self._spent: dict[str, OrderedDict[str, _Spent]] = {}
+        self._seen: dict[str, int] = {}
+        """Session -> second of its last use."""
         self._refreshing = asyncio.Lock()
         self.also_end: list[Callable[[], Awaitable[None]]] = []
         """Ends what is not a session here but ends with all of them: browsers, apps let in by OAuth."""
@@ -85,16 +83,38 @@ class Sessions:
         with self._store.read() as txn:
             sessions = list(session_store.list_sessions(txn))
         self._live = {session.id: session for session in sessions if session.expires_us > now}
-        for session in self._live.values():
-            self._remember_spent(session)
 
     def live(self) -> list[Session]:
-        """Live sessions, newest first."""
-        return sorted(self._live.values(), key=lambda session: session.created_us, reverse=True)
+        """Live sessions with their last use, newest first."""
+        sessions = [self._with_use(session) for session in self._live.values()]
+        return sorted(sessions, key=lambda session: session.created_us, reverse=True)
 
-    async def open(self, did: str, app_password: str | None, privileged: bool, client: str = "") -> TokenPair:
+    async def save(self) -> None:
+        """Writes when sessions were last used, where what is written is an hour old."""
+        late = [
+            row
+            for row in map(self._with_use, self._live.values())
+            if row.used_us - self._live[row.id].used_us > _SAVE_US
+        ]
+        if not late:
+            return
+
+        def change(txn: WriteTxn) -> None:
+            for session in late:
+                stored = session_store.get_session(txn, session.id)
+                if stored is not None:  # it may have ended or been refreshed since
+                    session_store.put_session(txn, replace(stored, used_us=session.used_us))
+
+        await self._store.write(change, "sessions used")
+        for session in late:
+            if session.id in self._live:
+                self._live[session.id] = replace(self._live[session.id], used_us=session.used_us)
+
+    async def open(
+        self, did: str, app_password: str | None, privileged: bool, client: str = "", *, taken_down: bool = False
+    ) -> TokenPair:
         """Begins a session. `app_password` is the name of the app password that opened it, None for the owner's own;
-        `client` what the app calls itself.
+        `client` what the app calls itself; `taken_down` whether the account is.
         """
         now = self._clock.now_us()
         session_id = secrets.token_urlsafe(12)
@@ -106,9 +126,8 @@ class Sessions:
             used_us=now,
             expires_us=now + REFRESH_TTL_S * 1_000_000,
             refresh_jti=_make_jti(session_id),
-            previous_jti=None,
-            grace_until_us=0,
             client=client[:MAX_CLIENT],
+            taken_down=taken_down,
         )
         surplus = self._surplus(now)
 
@@ -126,7 +145,8 @@ class Sessions:
     async def refresh(self, principal: Principal) -> TokenPair:
         """Spends the refresh token that `check_refresh` judged and gives its successor, durable before it is answered.
 
-        Raises Unauthorized ExpiredToken, and ends the session, when a token is used again after its grace.
+        Raises Unauthorized: AccountTakedown; ExpiredToken, and ends the session, when a token is used again after its
+        grace.
         """
         assert principal.session_id is not None
         assert principal.token_id is not None
@@ -135,20 +155,21 @@ class Sessions:
             session = self._live.get(principal.session_id)
             if session is None:
                 raise _revoked()
+            if session.taken_down:
+                raise Unauthorized("Account has been taken down", error="AccountTakedown")
             if principal.token_id != session.refresh_jti:
                 return self._tokens(principal.did, session, await self._successor(session, principal.token_id))
             now = self._clock.now_us()
+            within_grace = [spent for spent in session.spent if spent.until_us > now]
             renewed = replace(
                 session,
                 used_us=now,
                 expires_us=now + REFRESH_TTL_S * 1_000_000,
                 refresh_jti=_make_jti(session.id),
-                previous_jti=session.refresh_jti,
-                grace_until_us=now + GRACE_US,
+                spent=(*within_grace[1 - MAX_SPENT :], Spent(session.refresh_jti, now + GRACE_US)),
             )
             await self._store.write(lambda txn: session_store.put_session(txn, renewed), "refresh session")
             self._live[session.id] = renewed
-            self._remember_spent(renewed)
             return self._tokens(principal.did, renewed, renewed.refresh_jti)
 
     async def end(self, session_id: str | None) -> None:
@@ -178,15 +199,16 @@ class Sessions:
     def check_access(self, token: str) -> Principal:
         """The principal of an access token. Raises Unauthorized: 400 ExpiredToken or InvalidToken."""
         claims = self._claims(token, ACCESS_TYP)
-        if claims["exp"] <= self._clock.now():
+        now = self._clock.now()
+        if claims["exp"] <= now:
             raise Unauthorized("Token has expired", error="ExpiredToken", status=400)
         session_id = _session_of(claims)
         session = self._live.get(session_id)
         if session is None:
             raise _revoked()
-        if session.app_password is None:
-            return Principal(Kind.OWNER, claims["sub"], session_id, privileged=True)
-        return Principal(Kind.APP, claims["sub"], session_id, privileged=session.privileged)
+        self._seen[session_id] = now
+        kind = Kind.OWNER if session.app_password is None else Kind.APP
+        return Principal(kind, claims["sub"], session_id, privileged=session.privileged, taken_down=session.taken_down)
 
     def check_refresh(self, token: str, *, allow_expired: bool = False) -> Principal:
         """The principal of a refresh token; whether it was spent is for `refresh` to say."""
@@ -222,27 +244,23 @@ class Sessions:
         )
 
     async def _successor(self, session: Session, jti: str) -> str:
-        known = self._spent.get(session.id)
-        spent = known.get(jti) if known is not None else None
-        if spent is not None and spent.until_us > self._clock.now_us():
-            return spent.successor
+        successors = [spent.jti for spent in session.spent[1:]] + [session.refresh_jti]
+        for spent, successor in zip(session.spent, successors, strict=True):
+            if spent.jti == jti and spent.until_us > self._clock.now_us():
+                return successor
         await self.end(session.id)
         raise _revoked()
 
-    def _remember_spent(self, session: Session) -> None:
-        if session.previous_jti is None:
-            return
-        spent = self._spent.setdefault(session.id, OrderedDict())
-        spent[session.previous_jti] = _Spent(session.refresh_jti, session.grace_until_us)
-        while len(spent) > MAX_SPENT:
-            spent.popitem(last=False)
+    def _with_use(self, session: Session) -> Session:
+        seen_us = self._seen.get(session.id, 0) * 1_000_000
+        return replace(session, used_us=seen_us) if seen_us > session.used_us else session
 
     def _surplus(self, now_us: int) -> list[str]:
         """Sessions that a new one pushes out: the expired ones, then the longest unused."""
         gone = [session.id for session in self._live.values() if session.expires_us <= now_us]
         room_needed = len(self._live) - len(gone) + 1 - MAX_SESSIONS
         if room_needed > 0:
-            by_use = sorted((s for s in self._live.values() if s.expires_us > now_us), key=lambda s: s.used_us)
+            by_use = sorted((row for row in self.live() if row.expires_us > now_us), key=lambda row: row.used_us)
             gone += [session.id for session in by_use[:room_needed]]
         return gone
 
@@ -259,11 +277,13 @@ class Sessions:
 
     def _forget(self, session_id: str) -> None:
         self._live.pop(session_id, None)
-        self._spent.pop(session_id, None)
+        self._seen.pop(session_id, None)
 
 
 def scope_of(session: Session) -> str:
-    """The scope claim: com.atproto.access, appPass or appPassPrivileged."""
+    """The scope claim: com.atproto.access, appPass, appPassPrivileged or takendown."""
+    if session.taken_down:
+        return "com.atproto.takendown"
     if session.app_password is None:
         return "com.atproto.access"
     return "com.atproto.appPassPrivileged" if session.privileged else "com.atproto.appPass"

@@ -11,10 +11,11 @@ Rules that hold here
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pds_lite.errors import RateLimited, Unauthorized
+from pds_lite.services.takedowns import require_not_taken_down
 
 if TYPE_CHECKING:
     from pds_lite.clock import Clock
@@ -61,11 +62,13 @@ class SignIn:
         self._code_waits: OrderedDict[str, float] = OrderedDict()
         self.log = log
 
-    async def check(self, caller: Caller, name: str, password: str, code: str | None) -> Login:
+    async def check(
+        self, caller: Caller, name: str, password: str, code: str | None, *, allow_takendown: bool = True
+    ) -> Login:
         """Lets somebody in by password and, where there is a second factor, a code; the attempt is in the log.
 
-        Raises Unauthorized (AuthFactorTokenRequired when only the code is missing, InvalidToken when it is wrong),
-        RateLimited.
+        Raises Unauthorized (AuthFactorTokenRequired when only the code is missing, InvalidToken when it is wrong,
+        AccountTakedown), RateLimited.
         """
         try:
             self._limits.check_login(name, caller.address)
@@ -76,13 +79,14 @@ class SignIn:
                 )
             if login.app_password is None and self._second_factor.required:
                 await self._check_code(caller, code)
+            if not allow_takendown:
+                require_not_taken_down(self._accounts.require())
         except (Unauthorized, RateLimited) as problem:
-            if problem.error != CODE_NEEDED:
-                self.log.refused(caller.way, caller.client, caller.address, name, problem.hint or problem.message)
+            self.log.refused(caller.way, caller.client, caller.address, name, problem.hint or problem.message)
             raise
-        self._throttle.give_back(caller.address)
-        how = f"app password {login.app_password}" if login.app_password is not None else ""
-        self.log.let_in(caller.way, how or caller.client, caller.address, self._accounts.require().handle)
+        if login.app_password is not None:
+            caller = replace(caller, client=f"{caller.client} by the app password “{login.app_password}”".strip())
+        self.welcome(caller)
         return login
 
     async def check_page(self, caller: Caller, browser: str, name: str, password: str, code: str) -> None:
@@ -136,7 +140,11 @@ class SignIn:
 
     async def _check_code(self, caller: Caller, code: str | None) -> None:
         if not code or not code.strip():
-            raise Unauthorized("A sign in code is needed: from your authenticator app", error=CODE_NEEDED)
+            raise Unauthorized(
+                "A sign in code is needed: from your authenticator app",
+                error=CODE_NEEDED,
+                hint="The password was right; the code of the second factor was still to come",
+            )
         self._throttle.take_code(caller.address)
         if not await self._second_factor.check(code):
             raise Unauthorized(

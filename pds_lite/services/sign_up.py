@@ -12,7 +12,6 @@ Rules that hold here
 from __future__ import annotations
 
 import hmac
-import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from pds_lite.atproto.crypto.did_key import parse_did_key
 from pds_lite.atproto.dag_cbor import encode
 from pds_lite.atproto.syntax import is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, BadKey, BadSyntax, PdsError, Unauthorized
-from pds_lite.services.account import PUBLIC_PLC, hash_new_password
+from pds_lite.services.account import PUBLIC_PLC, check_email, hash_new_password
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
 from pds_lite.storage import account_store, identity_store
 from pds_lite.storage.account_store import Account
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from pds_lite.services.key_store import Keys
     from pds_lite.services.repo_writer import RepoWriter
     from pds_lite.storage.store import Store, WriteTxn
-
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +179,18 @@ class SignUp:
         return plc.sign_op(operation, self._keys.rotation)
 
     async def _row(self, wanted: NewAccount, did: str, handle: str, status: str) -> Account:
-        if wanted.email and not _EMAIL.fullmatch(wanted.email):
-            raise BadInput("this is not an e-mail address")
+        if wanted.email:
+            check_email(wanted.email)
+        now = self._clock.now_us()
         return Account(
             did=did,
             handle=handle,
-            email=wanted.email,
+            email=wanted.email.lower(),
             email_confirmed=False,
             password_hash=await hash_new_password(wanted.password),
             status=status,
-            created_us=self._clock.now_us(),
-            plc_op=None,
+            created_us=now,
+            deactivated_us=now if status == "deactivated" else 0,
         )
 
     async def _store_account(

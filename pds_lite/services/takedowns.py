@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pds_lite.errors import Unauthorized
 from pds_lite.services.repo_writer import AccountEvent, Announcement, SyncEvent
-from pds_lite.storage import takedown_store
+from pds_lite.storage import erasure, takedown_store
 from pds_lite.storage.takedown_store import Takedown
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Takedowns:
             before = account.status_before if account.status == TAKEN_DOWN else account.status
             return replace(account, status=TAKEN_DOWN, status_before=before, takedown_ref=ref)
 
-        await self._accounts.change(edit, [AccountEvent(False, TAKEN_DOWN)])
+        await self._accounts.change(edit, [AccountEvent(False, TAKEN_DOWN)], erasure.erase_sign_ins)
         await self._sessions.end_all()
 
     async def give_back(self) -> None:

@@ -1,12 +1,12 @@
 """The one account's row, its preferences, app passwords, pending codes and the claim on an empty box.
 
 Values are DAG-CBOR maps by field name, so that a later field with a default needs no migration. Everything is bounded:
-one account, one code per purpose, and limits where a stranger's request could add rows. Secrets lie here as hashes,
-except codes, which the owner must be able to read at the box (it may have no e-mail).
+one account, one code per purpose, and limits where a stranger's request could add rows. Secrets lie here as hashes;
+codes also sealed, since the owner must be able to read them at the box (it may have no e-mail).
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -35,7 +35,7 @@ _CLAIM = b"claim"
 class Account:
     """The account. `status` is "active", "deactivated" or "takendown" (by the administrator; `status_before` is what it
     was then, `takedown_ref` the reason given); `plc_op` is a signed genesis not yet published, or a list of operations
-    that begins with it.
+    that begins with it. Times are microseconds since the epoch, 0 for what is not so.
     """
 
     did: str
@@ -48,6 +48,12 @@ class Account:
     plc_op: bytes | None = None
     status_before: str = ""
     takedown_ref: str = ""
+    email_confirmed_us: int = 0
+    deactivated_us: int = 0
+
+    def with_email(self, email: str, confirmed_us: int = 0) -> "Account":
+        """The account with this address, confirmed at that time or not at all."""
+        return replace(self, email=email, email_confirmed=confirmed_us > 0, email_confirmed_us=confirmed_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +68,15 @@ class AppPassword:
 
 @dataclass(frozen=True, slots=True)
 class PendingCode:
-    """A code the owner is to type; `detail` is what it confirms (a new e-mail address, say)."""
+    """A code the owner is to type: a digest to check it by, and the code itself sealed by the box's keys."""
 
     purpose: str
-    code: str
     created_us: int
     expires_us: int
     attempts: int = 0
-    detail: str = ""
+    digest: bytes = b""
+    sealed: bytes = b""
+    """Both empty in a row of an older version, which is good for nothing."""
 
 
 def encode_row(row: "DataclassInstance") -> bytes:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 _KEPT = frozenset({Table.META, Table.EVENTS, Table.BLOBS_TRASH, Table.KEYS, *RECORDS, *LONG_BODIES, *BACKLINKS})
 
 
+_SIGN_INS = (Table.SESSIONS, Table.BROWSER_SESSIONS, Table.OAUTH_GRANTS)
+
+
+def erase_sign_ins(txn: "WriteTxn") -> None:
+    """Nobody is signed in any more, by whatever way: one step with the change of the password that ends it."""
+    for table in _SIGN_INS:
+        _empty(txn, table)
+
+
 def erase_account(txn: "WriteTxn") -> None:
     """Leave an empty box. Raises Unavailable while the idle generation still holds records of an earlier import."""
     idle = 1 - repo_store.read_generation(txn)
@@ -30,7 +39,11 @@ def erase_account(txn: "WriteTxn") -> None:
             txn.put(Table.BLOBS_TRASH, key, b"")
     for table in Table:
         if table not in _KEPT:
-            for key in [key for key, _value in txn.scan(table)]:
-                txn.delete(table, key)
+            _empty(txn, table)
     repo_store.flip_to_nothing(txn)
     failpoints.hit("account.erased")
+
+
+def _empty(txn: "WriteTxn", table: Table) -> None:
+    for key in [key for key, _value in txn.scan(table)]:
+        txn.delete(table, key)

@@ -9,7 +9,6 @@ Rules that hold here
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from microdot import Response
@@ -147,11 +146,8 @@ async def _change_email(visit: Visit, form: Form) -> Response:
 
 
 async def _confirm_email(visit: Visit, form: Form) -> Response:
-    """The owner says that it is the right one: nobody else has to be convinced (decisions: no e-mail server needed)."""
     await visit.prove(form)
-    if not visit.account.email:
-        raise FieldProblem("email", "There is no address yet.")
-    await visit.services.account.change(lambda account: replace(account, email_confirmed=True))
+    await visit.services.flows.mark_confirmed()
     return redirect("/account/email?done=confirmed")
 
 

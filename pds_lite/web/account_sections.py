@@ -17,6 +17,7 @@ from pds_lite import ujson
 from pds_lite.atproto.base64url import encode_base64url
 from pds_lite.atproto.cid import Cid
 from pds_lite.errors import PdsError
+from pds_lite.services.codes import WORDS
 from pds_lite.services.second_factor import otpauth_url, secret_text
 from pds_lite.services.sessions import scope_of
 from pds_lite.services.sign_in_log import ASKING
@@ -34,13 +35,6 @@ _SESSION_WORDS = {
     "com.atproto.access": "Everything: it signed in with your password.",
     "com.atproto.appPass": "Read and write everything of yours except direct messages; no account settings.",
     "com.atproto.appPassPrivileged": "Read and write everything of yours, direct messages too; no account settings.",
-}
-_PURPOSES = {
-    "confirm_email": "Confirm your e-mail address",
-    "update_email": "Change your e-mail address",
-    "reset_password": "Set a new password",
-    "delete_account": "Delete your account",
-    "plc_operation": "Change your identity or move to another host (PLC operation)",
 }
 _WAYS = {"app": "App", "page": "This page", "oauth": "Letting an app in", "passkey": "Passkey", ASKING: "App asking"}
 _DONE = {
@@ -229,7 +223,7 @@ async def _codes(visit: Visit, problem: PdsError | None) -> Response:
     if not visit.fresh:
         return _ask_password(visit, "codes", "Codes that wait for you", problem)
     codes = [
-        {"purpose": _PURPOSES.get(row.purpose, row.purpose), "code": row.code, "expires": time_words(row.expires_us)}
+        {"purpose": WORDS[row.purpose], "code": row.code, "expires": time_words(row.expires_us)}
         for row in visit.services.codes.pending()
     ]
     return visit.page("codes", "account_codes.html", problem=problem, codes=codes)

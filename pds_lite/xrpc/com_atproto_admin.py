@@ -35,26 +35,25 @@ def _account(services: Services, name: str, message: str = "Account not found", 
 
 
 def _view(account: Account) -> dict[str, Any]:
-    created = iso_time(account.created_us)
     view: dict[str, Any] = {
         "did": account.did,
         "handle": account.handle,
-        "indexedAt": created,
+        "indexedAt": iso_time(account.created_us),
         "invites": [],
         "invitesDisabled": True,
     }
     if account.email:
         view["email"] = account.email
-    if account.email_confirmed:
-        view["emailConfirmedAt"] = created
-    if account.status == "deactivated":
-        view["deactivatedAt"] = created
+    if account.email_confirmed_us:
+        view["emailConfirmedAt"] = iso_time(account.email_confirmed_us)
+    if account.deactivated_us:
+        view["deactivatedAt"] = iso_time(account.deactivated_us)
     return view
 
 
 @query(_NS + "getAccountInfo", access=Access.ADMIN)
 async def get_account_info(services: Services, call: Call) -> dict[str, Any]:
-    """The account, seen by the administrator. Times that are not kept are that of its creation."""
+    """The account, seen by the administrator."""
     return _view(_account(services, call.params["did"], error="NotFound"))
 
 

@@ -17,7 +17,7 @@ from pds_lite.services.commit_clock import iso_time
 from pds_lite.services.sessions import TokenPair
 from pds_lite.services.sign_in import Caller
 from pds_lite.services.sign_up import NewAccount
-from pds_lite.services.takedowns import require_not_taken_down
+from pds_lite.services.takedowns import TAKEN_DOWN
 from pds_lite.xrpc.router import Call, procedure, query
 
 _NS = "com.atproto.server."
@@ -45,12 +45,16 @@ async def create_session(services: Services, call: Call) -> dict[str, Any]:
     given = call.input
     client = call.headers.get("user-agent", "")
     login = await services.sign_in.check(
-        Caller("app", call.client, client), given["identifier"], given["password"], given.get("authFactorToken")
+        Caller("app", call.client, client),
+        given["identifier"],
+        given["password"],
+        given.get("authFactorToken"),
+        allow_takendown=given.get("allowTakendown", False),
     )
     account = services.account.require()
-    if not given.get("allowTakendown"):
-        require_not_taken_down(account)
-    tokens = await services.sessions.open(account.did, login.app_password, login.privileged, client)
+    tokens = await services.sessions.open(
+        account.did, login.app_password, login.privileged, client, taken_down=account.status == TAKEN_DOWN
+    )
     return _session(services, tokens)
 
 

@@ -1,6 +1,6 @@
 """A repository with a real store below it, without HTTP. What a test leaves behind must be a sound store."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,24 @@ from pds_lite.storage.account_store import Account
 from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.check import check_store
 from pds_lite.storage.store import Store
+from tests.set_clock import SetClock
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 KEY = K256Key.from_bytes(b"\x11" * 32)
 POST = "app.bsky.feed.post"
 THING = "com.example.thing"
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(tmp_path / "store")
+    yield opened
+    opened.close()
 
 
 def account(status: str = "active") -> Account:

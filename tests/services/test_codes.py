@@ -1,41 +1,25 @@
 """Codes: one use, few guesses, an hour, and the same code when it is asked for twice."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from pds_lite.clock import Clock
-from pds_lite.errors import BadInput
+from pds_lite.errors import BadInput, StoreBroken
+from pds_lite.services import key_store
 from pds_lite.services.codes import LIFE_US, MAX_ATTEMPTS, Codes, Purpose, forget_all
+from pds_lite.storage import account_store
+from pds_lite.storage.account_store import PendingCode
+from pds_lite.storage.keys import Table
 from pds_lite.storage.store import Store
+from tests.set_clock import SetClock
 
+KEYS = key_store.generate()
 PLC, RESET = Purpose.PLC_OPERATION, Purpose.RESET_PASSWORD
-
-
-class SetClock(Clock):
-    us = 1_800_000_000_000_000
-
-    def now_us(self) -> int:
-        return self.us
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
 def codes(store: Store, clock: SetClock) -> Codes:
-    return Codes(clock, store)
+    return Codes(clock, store, KEYS)
 
 
 async def refused(codes: Codes, purpose: Purpose, code: str) -> str:
@@ -121,3 +105,39 @@ async def test_all_can_be_voided(codes: Codes, store: Store) -> None:
     code = await codes.issue(PLC)
     await store.write(forget_all)
     assert await refused(codes, PLC, code) == "InvalidToken"
+
+
+async def test_no_code_lies_readable_in_the_store(codes: Codes, store: Store) -> None:
+    code = await codes.issue(PLC)
+    with store.read() as txn:
+        rows = b"".join(bytes(value) for _key, value in txn.scan(Table.CODES))
+    for form in (code, code.replace("-", ""), code.lower()):
+        assert form.encode() not in rows
+
+
+async def test_a_code_is_shown_and_good_after_a_restart(codes: Codes, store: Store, clock: SetClock) -> None:
+    code = await codes.issue(PLC)
+    again = Codes(clock, store, KEYS)
+
+    assert [row.code for row in again.pending()] == [code]
+    await again.consume(PLC, code)
+
+
+async def test_another_boxs_keys_neither_show_nor_take_it(codes: Codes, store: Store, clock: SetClock) -> None:
+    code = await codes.issue(PLC)
+    other = Codes(clock, store, key_store.generate())
+
+    with pytest.raises(StoreBroken):
+        other.pending()
+    assert await refused(other, PLC, code) == "InvalidToken"
+
+
+async def test_a_row_of_an_older_version_is_good_for_nothing_and_in_nobodys_way(
+    codes: Codes, store: Store, clock: SetClock
+) -> None:
+    old = PendingCode(PLC.value, clock.us, clock.us + LIFE_US)
+    store.write_sync(lambda txn: account_store.put_code(txn, old))
+
+    assert codes.pending() == []
+    assert await refused(codes, PLC, "") == "InvalidToken"
+    await codes.consume(PLC, await codes.issue(PLC))

@@ -5,14 +5,6 @@ import pytest
 from pds_lite.errors import StoreBroken
 from pds_lite.services import key_store
 from pds_lite.storage.keys import Table
-from pds_lite.storage.store import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store.open(tmp_path / "store")
-    yield store
-    store.close()
 
 
 def load(store):
@@ -69,3 +61,19 @@ def test_no_secret_is_in_a_repr():
     for secret in (keys.signing.export(), keys.rotation.export(), keys.box.export(), keys.jwt_secret):
         assert secret.hex() not in shown
         assert repr(secret) not in shown
+
+
+def test_what_is_sealed_opens_for_its_purpose_with_the_same_keys_only() -> None:
+    keys = key_store.generate()
+    sealed = keys.seal("code", "AAAAA-BBBBB")
+
+    assert keys.unseal("code", sealed) == "AAAAA-BBBBB"
+    assert b"AAAAA" not in sealed
+    assert keys.seal("code", "AAAAA-BBBBB") != sealed, "two of the same cannot be told"
+    for broken in (sealed[:-1], sealed[:-1] + bytes((sealed[-1] ^ 1,)), b""):
+        with pytest.raises(StoreBroken):
+            keys.unseal("code", broken)
+    with pytest.raises(StoreBroken):
+        keys.unseal("other", sealed)
+    with pytest.raises(StoreBroken):
+        key_store.generate().unseal("code", sealed)

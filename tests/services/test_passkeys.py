@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,30 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pds_lite.atproto.base64url import decode_base64url, encode_base64url
-from pds_lite.clock import Clock
 from pds_lite.errors import BadInput, TooLarge, Unauthorized
 from pds_lite.services import key_store
 from pds_lite.services.passkeys import CHALLENGE_S, Passkeys
 from pds_lite.storage.sign_in_store import MAX_PASSKEYS
 from pds_lite.storage.store import Store
+from tests.set_clock import SetClock
 
 ORIGIN = "https://pds.example.com"
 BROWSER = "b" * 64
 PRESENT, VERIFIED, ATTESTED = 1, 4, 64
 KEYS = key_store.generate()
-
-
-class SetClock(Clock):
-    at = 1_800_000_000
-
-    def now(self) -> int:
-        return self.at
-
-    def now_us(self) -> int:
-        return self.at * 1_000_000
-
-    def monotonic(self) -> float:
-        return float(self.at)
 
 
 class Device:
@@ -88,18 +73,6 @@ def _client_data(kind: str, options: dict[str, Any], origin: str) -> bytes:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def passkeys(clock: SetClock, store: Store) -> Passkeys:
     config: Any = SimpleNamespace(public_url=ORIGIN)
     account = SimpleNamespace(did="did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", handle="alice.test")
@@ -131,7 +104,7 @@ async def test_a_passkey_is_made_and_used(passkeys: Passkeys, clock: SetClock) -
     assert options["authenticatorSelection"]["userVerification"] == "required"
     assert options["authenticatorSelection"]["residentKey"] == "required"
     await enrol(passkeys, device)
-    clock.at += 10
+    clock.forward(10)
 
     used = await passkeys.check(BROWSER, device.get(asked(passkeys.request_options(BROWSER))))
 
@@ -155,7 +128,7 @@ async def test_a_challenge_is_answered_once_in_time_and_by_its_browser(passkeys:
 
     late = asked(passkeys.request_options(BROWSER))
     assert "elsewhere" in await refused(passkeys, device.get(late), "c" * 64)
-    clock.at += CHALLENGE_S + 1
+    clock.forward(CHALLENGE_S + 1)
     assert "too long" in await refused(passkeys, device.get(late))
     forged = asked(passkeys.request_options(BROWSER))
     raw = bytearray(decode_base64url(forged["publicKey"]["challenge"]))

@@ -1,11 +1,7 @@
 """The second factor: RFC 6238's own vectors, each code once, recovery codes that are spent by their use."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from pds_lite.clock import Clock
 from pds_lite.errors import BadInput
 from pds_lite.services.second_factor import (
     RECOVERY_CODES,
@@ -17,31 +13,7 @@ from pds_lite.services.second_factor import (
 )
 from pds_lite.storage.keys import Table
 from pds_lite.storage.store import Store
-
-
-class SetClock(Clock):
-    at = 1_800_000_000
-
-    def now(self) -> int:
-        return self.at
-
-    def now_us(self) -> int:
-        return self.at * 1_000_000
-
-    def monotonic(self) -> float:
-        return float(self.at)
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store")
-    yield opened
-    opened.close()
+from tests.set_clock import SetClock
 
 
 @pytest.mark.parametrize(
@@ -76,7 +48,7 @@ async def switched_on(clock: SetClock, store: Store) -> tuple[SecondFactor, byte
     factor = SecondFactor(clock, store)
     factor.start()
     secret = factor.begin()
-    codes = await factor.switch_on(totp(secret, clock.at // STEP_S))
+    codes = await factor.switch_on(totp(secret, clock.now() // STEP_S))
     return factor, secret, codes
 
 
@@ -87,13 +59,13 @@ async def test_it_is_off_until_a_code_proves_the_secret(clock: SetClock, store: 
     assert factor.begin() == secret
 
     with pytest.raises(BadInput):
-        await factor.switch_on("000000" if totp(secret, clock.at // STEP_S) != "000000" else "000001")
+        await factor.switch_on("000000" if totp(secret, clock.now() // STEP_S) != "000000" else "000001")
     assert not factor.required
-    assert not await factor.check(totp(secret, clock.at // STEP_S))
-    clock.at += 601
+    assert not await factor.check(totp(secret, clock.now() // STEP_S))
+    clock.forward(601)
     assert factor.begin() != secret
 
-    await factor.switch_on(totp(factor.begin(), clock.at // STEP_S))
+    await factor.switch_on(totp(factor.begin(), clock.now() // STEP_S))
     assert factor.required
     again = SecondFactor(clock, store)
     again.start()
@@ -102,10 +74,10 @@ async def test_it_is_off_until_a_code_proves_the_secret(clock: SetClock, store: 
 
 async def test_each_code_is_taken_once_within_one_step_of_now(clock: SetClock, store: Store) -> None:
     factor, secret, _ = await switched_on(clock, store)
-    now = clock.at // STEP_S
+    now = clock.now() // STEP_S
     assert not await factor.check(totp(secret, now)), "the code that switched it on"
 
-    clock.at += 10 * STEP_S
+    clock.forward(10 * STEP_S)
     now += 10
     assert not await factor.check(totp(secret, now - 2))
     assert not await factor.check(totp(secret, now + 2))
@@ -123,8 +95,8 @@ async def test_two_requests_at_once_cannot_both_use_a_code(clock: SetClock, stor
     import asyncio
 
     factor, secret, codes = await switched_on(clock, store)
-    clock.at += 5 * STEP_S
-    for code in (totp(secret, clock.at // STEP_S), codes[0]):
+    clock.forward(5 * STEP_S)
+    for code in (totp(secret, clock.now() // STEP_S), codes[0]):
         assert sorted(await asyncio.gather(factor.check(code), factor.check(code))) == [False, True]
 
 
@@ -164,11 +136,11 @@ async def test_wrong_codes_write_nothing(clock: SetClock, store: Store) -> None:
 async def test_switched_off_nothing_is_asked_for_and_nothing_is_right(clock: SetClock, store: Store) -> None:
     factor, secret, codes = await switched_on(clock, store)
     await factor.switch_off()
-    clock.at += 5 * STEP_S
+    clock.forward(5 * STEP_S)
 
     assert not factor.required
     assert not await factor.check(codes[0])
-    assert not await factor.check(totp(secret, clock.at // STEP_S))
+    assert not await factor.check(totp(secret, clock.now() // STEP_S))
     with pytest.raises(BadInput):
         await factor.new_recovery_codes()
 

@@ -3,8 +3,8 @@
 import asyncio
 import base64
 import json
-from collections.abc import Coroutine, Iterator
-from pathlib import Path
+from collections.abc import Coroutine
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,34 +17,11 @@ from pds_lite.services import key_store, sessions
 from pds_lite.services.access import Kind
 from pds_lite.services.sessions import Sessions
 from pds_lite.storage.store import Store
+from tests.set_clock import SetClock
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 KEYS = key_store.generate()
 HOUR_US = 3600 * 1_000_000
-
-
-class SetClock(Clock):
-    """A clock that stands where it is put."""
-
-    us = 1_800_000_000_000_000
-
-    def now_us(self) -> int:
-        return self.us
-
-    def now(self) -> int:
-        return self.us // 1_000_000
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store")
-    yield opened
-    opened.close()
 
 
 def make(store: Store, clock: Clock) -> Sessions:
@@ -160,6 +137,74 @@ def test_a_token_used_again_after_its_grace_ends_the_session(store: Store, clock
 
     assert refused(live.check_refresh, second.refresh_jwt) == "ExpiredToken"
     assert refused(make(store, clock).check_refresh, second.refresh_jwt) == "ExpiredToken"
+
+
+def test_after_a_restart_every_token_in_its_grace_has_the_successor_it_had(store: Store, clock: SetClock) -> None:
+    live = make(store, clock)
+    pairs = [run(live.open(DID, None, True))]
+    for _ in range(4):
+        clock.forward(600)
+        pairs.append(run(live.refresh(live.check_refresh(pairs[-1].refresh_jwt))))
+
+    live = make(store, clock)
+
+    for spent, successor in pairwise(pairs):
+        again = run(live.refresh(live.check_refresh(spent.refresh_jwt)))
+        assert claims_of(again.refresh_jwt)["jti"] == claims_of(successor.refresh_jwt)["jti"]
+    clock.forward(7200 - 3 * 600)
+    live = make(store, clock)
+    assert refused(lambda: run(live.refresh(live.check_refresh(pairs[0].refresh_jwt)))) == "ExpiredToken"
+    assert live.live() == []
+
+
+def test_spent_tokens_are_few_however_often_a_client_refreshes(store: Store, clock: SetClock) -> None:
+    live = make(store, clock)
+    pair = run(live.open(DID, None, True))
+    for _ in range(3 * sessions.MAX_SPENT):
+        pair = run(live.refresh(live.check_refresh(pair.refresh_jwt)))
+    assert len(live.live()[0].spent) == sessions.MAX_SPENT
+
+
+def test_the_last_use_is_shown_at_once_and_written_once_an_hour(store: Store, clock: SetClock) -> None:
+    live = make(store, clock)
+    pair = run(live.open(DID, None, True))
+    opened = clock.us
+    clock.forward(1800)
+    live.check_access(pair.access_jwt)
+    assert live.live()[0].used_us == opened + 1800 * 1_000_000
+    run(live.save())
+    assert make(store, clock).live()[0].used_us == opened, "not worth a write yet"
+
+    clock.forward(1801)
+    live.check_access(pair.access_jwt)
+    run(live.save())
+
+    assert make(store, clock).live()[0].used_us == live.live()[0].used_us == opened + 3601 * 1_000_000
+    assert live.check_refresh(pair.refresh_jwt).session_id == live.live()[0].id
+
+
+def test_an_ended_session_does_not_come_back_with_its_last_use(store: Store, clock: SetClock) -> None:
+    live = make(store, clock)
+    pair = run(live.open(DID, None, True))
+    clock.forward(3601)
+    principal = live.check_access(pair.access_jwt)
+
+    async def at_once() -> None:
+        await asyncio.gather(live.end(principal.session_id), live.save())
+
+    run(at_once())
+    assert make(store, clock).live() == []
+
+
+def test_a_session_of_an_account_that_is_taken_down_says_so_and_is_not_refreshed(store: Store, clock: SetClock) -> None:
+    live = make(store, clock)
+    pair = run(live.open(DID, None, True, taken_down=True))
+
+    assert claims_of(pair.access_jwt)["scope"] == "com.atproto.takendown"
+    assert live.check_access(pair.access_jwt).taken_down
+    with pytest.raises(Unauthorized) as caught:
+        run(live.refresh(live.check_refresh(pair.refresh_jwt)))
+    assert (caught.value.status, caught.value.error) == (401, "AccountTakedown")
 
 
 def test_sessions_and_the_grace_of_the_last_spent_token_survive_a_restart(store: Store, clock: SetClock) -> None:

@@ -1,36 +1,9 @@
 """The sign-in log: who tried and why not, bounded, and without wearing the card."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from pds_lite.clock import Clock
 from pds_lite.services.sign_in_log import ASKING, MAX_ASKING, MAX_KNOWN, REFUSALS_EVERY_S, SignInLog
 from pds_lite.storage.sign_in_store import MAX_ATTEMPTS
 from pds_lite.storage.store import Store
-
-
-class SetClock(Clock):
-    at = 1_800_000_000.0
-
-    def now_us(self) -> int:
-        return int(self.at * 1_000_000)
-
-    def monotonic(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store")
-    yield opened
-    opened.close()
+from tests.set_clock import SetClock
 
 
 def make(clock: SetClock, store: Store) -> SignInLog:
@@ -42,9 +15,9 @@ def make(clock: SetClock, store: Store) -> SignInLog:
 async def test_it_keeps_the_latest_and_survives_a_restart(clock: SetClock, store: Store) -> None:
     log = make(clock, store)
     for number in range(300):
-        clock.at += 1
+        clock.forward(1)
         log.refused("app", f"Bot/{number}", "203.0.113.9", "alice.test", "The password was wrong")
-    clock.at += 1
+    clock.forward(1)
     log.let_in("app", "Bluesky", "198.51.100.7", "alice.test")
     await log.save()
 
@@ -61,7 +34,7 @@ async def test_a_night_of_guessing_is_one_line(clock: SetClock, store: Store) ->
     log = make(clock, store)
     log.let_in("app", "Bluesky", "198.51.100.7", "alice.test")
     for _ in range(10_000):
-        clock.at += 1
+        clock.forward(1)
         log.refused("app", "curl", "203.0.113.9", "alice.test", "The password was wrong")
 
     newest, oldest = log.attempts()
@@ -75,12 +48,12 @@ async def test_refusals_alone_are_written_every_ten_minutes_at_most(clock: SetCl
     original = store.write
 
     async def counted(*arguments: object, **options: object) -> object:
-        writes.append(clock.at)
+        writes.append(clock.monotonic())
         return await original(*arguments, **options)  # type: ignore[arg-type]
 
     store.write = counted  # type: ignore[method-assign, assignment]
     for _ in range(24 * 60):
-        clock.at += 60
+        clock.forward(60)
         for number in range(5):
             log.refused("app", f"Bot/{number}", "203.0.113.9", "", "No")
         await log.save()
@@ -119,7 +92,7 @@ def test_apps_that_ask_wrongly_push_out_only_each_other(clock: SetClock, store: 
     log = make(clock, store)
     log.let_in("app", "Bluesky", "198.51.100.7", "alice.test")
     for number in range(1000):
-        clock.at += 1
+        clock.forward(1)
         log.refused(ASKING, f"https://app-{number}.example", "203.0.113.9", "", "invalid_scope: unknown")
 
     assert len(log.attempts()) == MAX_ASKING + 1

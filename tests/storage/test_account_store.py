@@ -9,11 +9,11 @@ from pds_lite.errors import StoreBroken, TooLarge
 from pds_lite.storage import account_store, session_store
 from pds_lite.storage.account_store import Account, AppPassword, PendingCode
 from pds_lite.storage.keys import Table
-from pds_lite.storage.session_store import Session
+from pds_lite.storage.session_store import Session, Spent
 from pds_lite.storage.store import Store
 
 ACCOUNT = Account("did:plc:abc", "alice.test", "a@example.org", False, "$argon2id$...", "active", 17, b"\xa0genesis")
-SESSION = Session("id", "phone", True, 1, 2, 3, "id.now", "id.before", 9)
+SESSION = Session("id", "phone", True, 1, 2, 3, "id.now", "app", (Spent("id.first", 7), Spent("id.before", 9)))
 
 
 def test_an_account_comes_back_and_an_empty_box_has_none(checked_store: Store) -> None:
@@ -76,7 +76,7 @@ def test_names_that_differ_only_at_their_end_do_not_meet(checked_store: Store) -
 
 
 def test_there_is_one_code_for_each_purpose(checked_store: Store) -> None:
-    first, second = PendingCode("confirm_email", "AAAAA-BBBBB", 1, 2), PendingCode("confirm_email", "CCCCC-DDDDD", 3, 4)
+    first, second = PendingCode("confirm_email", 1, 2, 0, b"a", b"b"), PendingCode("confirm_email", 3, 4, 0, b"c", b"d")
     for code in (first, second):
         checked_store.write_sync(lambda txn, code=code: account_store.put_code(txn, code))
     with checked_store.read() as txn:
@@ -90,7 +90,7 @@ def test_there_is_one_code_for_each_purpose(checked_store: Store) -> None:
 def test_rows_are_bounded(checked_store: Store, limit: str) -> None:
     def put(txn, number: int) -> None:
         if limit == "MAX_CODES":
-            account_store.put_code(txn, PendingCode(f"purpose {number}", "X", 1, 2))
+            account_store.put_code(txn, PendingCode(f"purpose {number}", 1, 2))
         else:
             account_store.put_app_password(txn, AppPassword(f"name {number}", b"", False, 1))
 
@@ -103,7 +103,7 @@ def test_rows_are_bounded(checked_store: Store, limit: str) -> None:
 
 def test_sessions_come_back_and_are_bounded(checked_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_store, "MAX_SESSIONS", 2)
-    other = replace(SESSION, id="other", app_password=None, previous_jti=None)
+    other = replace(SESSION, id="other", app_password=None, spent=())
     checked_store.write_sync(lambda txn: [session_store.put_session(txn, session) for session in (SESSION, other)])
     checked_store.write_sync(lambda txn: session_store.put_session(txn, replace(SESSION, used_us=8)))
     with pytest.raises(TooLarge):

@@ -1,13 +1,16 @@
 """com.atproto.admin.*: closed without the administrator's password; what it hides, and what it gives back."""
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from pds_lite.atproto import firehose
+from pds_lite.services.commit_clock import iso_time
 from pds_lite.storage import event_log
 from pds_lite.xrpc import methods  # noqa: F401 - registers them
 from pds_lite.xrpc.router import METHODS
@@ -20,9 +23,6 @@ THING = "com.example.thing"
 
 def admin(box: LiveBox, name: str, body: Any = None, **params: Any) -> Answer:
     """Calls com.atproto.<name> as the administrator; a query without a body."""
-    import json
-    from urllib.parse import urlencode
-
     headers = {"Authorization": "Basic " + base64.b64encode(f"admin:{SECRET}".encode()).decode()}
     if body is None:
         return box.request("GET", f"/xrpc/com.atproto.{name}?{urlencode(params, doseq=True)}", headers=headers)
@@ -34,6 +34,11 @@ def admin(box: LiveBox, name: str, body: Any = None, **params: Any) -> Answer:
 def box(tmp_path: Path) -> Iterator[LiveBox]:
     with live_box(tmp_path / "box", admin_password=SECRET) as running:
         yield running
+
+
+def services(box: LiveBox) -> Any:
+    assert box.app is not None
+    return box.app.services
 
 
 def create(box: LiveBox, token: str, **record: Any) -> Any:
@@ -156,10 +161,12 @@ def test_an_account_that_is_taken_down_is_silent_until_it_is_given_back(box: Liv
     assert box.server("createSession", login).error == (401, "AccountTakedown")
     allowed = box.server("createSession", {**login, "allowTakendown": True}).json
     assert (allowed["active"], allowed["status"]) == (False, "takendown")
-    assert create(box, allowed["accessJwt"], n=2).error == (401, "AccountTakedown")
-    assert box.server("activateAccount", token=allowed["accessJwt"]).error == (401, "AccountTakedown")
+    assert create(box, allowed["accessJwt"], n=2).error == (400, "InvalidToken")
+    assert box.server("activateAccount", token=allowed["accessJwt"]).error == (400, "InvalidToken")
     handle = box.post("com.atproto.identity.updateHandle", {"handle": "bob.test"}, allowed["accessJwt"])
-    assert handle.error == (401, "AccountTakedown")
+    assert handle.error == (400, "InvalidToken")
+    assert box.get("com.atproto.server.getSession", allowed["accessJwt"]).error == (400, "InvalidToken")
+    assert box.server("refreshSession", token=allowed["refreshJwt"]).error == (401, "AccountTakedown")
     assert box.get("com.atproto.sync.getRepo", did=box.did).error == (400, "RepoTakendown")
     status = {"did": box.did, "active": False, "status": "takendown"}
     assert box.get("com.atproto.sync.getRepoStatus", did=box.did).json == status
@@ -171,6 +178,56 @@ def test_an_account_that_is_taken_down_is_silent_until_it_is_given_back(box: Liv
     assert create(box, box.token(), n=3).status == 200
     params = {"repo": box.did, "collection": THING, "rkey": made["uri"].rpartition("/")[2]}
     assert box.get("com.atproto.repo.getRecord", **params).status == 200
+
+
+def test_an_account_that_is_taken_down_can_be_moved_out(box: LiveBox) -> None:
+    app_password = box.server("createAppPassword", {"name": "bot"}, box.token()).json["password"]
+    subject = {"$type": "com.atproto.admin.defs#repoRef", "did": box.did}
+    assert admin(box, "admin.updateSubjectStatus", {"subject": subject, "takedown": {"applied": True}}).status == 200
+
+    def allowed(password: str) -> str:
+        login = {"identifier": HANDLE, "password": password, "allowTakendown": True}
+        token: str = box.server("createSession", login).json["accessJwt"]
+        return token
+
+    token = allowed(PASSWORD)
+    payload = token.split(".")[1]
+    assert json.loads(base64.urlsafe_b64decode(payload + "=="))["scope"] == "com.atproto.takendown"
+    assert box.get("com.atproto.sync.getRepo", token, did=box.did).status == 200
+    assert box.get("com.atproto.sync.listBlobs", token, did=box.did).status == 200
+    assert box.get("app.bsky.actor.getPreferences", token).status == 200
+    auth = {"aud": "did:web:new.example.com", "lxm": "com.atproto.server.createAccount"}
+    assert box.get("com.atproto.server.getServiceAuth", token, **auth).status == 200
+    auth["lxm"] = "app.bsky.feed.getTimeline"
+    assert box.get("com.atproto.server.getServiceAuth", token, **auth).error == (400, "InvalidToken")
+    assert box.post("com.atproto.identity.requestPlcOperationSignature", token=token).status == 200
+    assert box.get("app.bsky.feed.getTimeline", token).error == (400, "InvalidToken"), "nothing is passed on"
+    refused = box.post("com.atproto.identity.requestPlcOperationSignature", token=allowed(app_password))
+    assert refused.error == (400, "InvalidToken"), "an app password never moves an account"
+    assert box.server("deactivateAccount", {}, token).status == 200
+
+    assert admin(box, "admin.updateSubjectStatus", {"subject": subject, "takedown": {"applied": False}}).status == 200
+    answer = admin(box, "admin.getSubjectStatus", did=box.did).json
+    assert answer["deactivated"] == {"applied": True}
+
+
+def test_times_are_those_at_which_it_happened(box: LiveBox) -> None:
+    account = services(box).account
+    before = iso_time(account.require().created_us + 1)
+    view = admin(box, "admin.getAccountInfo", did=box.did).json
+    assert "emailConfirmedAt" not in view
+    assert "deactivatedAt" not in view
+
+    box.run(services(box).flows.mark_confirmed())
+    box.server("deactivateAccount", {}, box.token())
+
+    view = admin(box, "admin.getAccountInfo", did=box.did).json
+    assert before < view["emailConfirmedAt"] < view["deactivatedAt"]
+    box.server("activateAccount", token=box.token())
+    box.run(services(box).flows.set_email("other@example.com"))
+    view = admin(box, "admin.getAccountInfo", did=box.did).json
+    assert "emailConfirmedAt" not in view
+    assert "deactivatedAt" not in view
 
 
 def test_a_deactivated_account_comes_back_deactivated(box: LiveBox) -> None:
