@@ -5,6 +5,7 @@ few settings stand in its query. In development loopback hosts and plain http ar
 and keys is services/oauth's business; nothing here believes a name or logo.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -25,6 +26,7 @@ SIGNING_ALGS = ("ES256", "ES256K")
 _GRANTS = frozenset({"authorization_code", "refresh_token"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _MAX_NAME = 200
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ def _check_redirect(uri: str, client_id: str, *, native: bool, dev: bool) -> Non
     if "@" in url.netloc or "#" in uri:
         _bad(f"redirect_uri {uri[:100]!r} holds a user name or a fragment")
     if url.scheme == "https":
+        if _HOST_AND_PORT.fullmatch(url.netloc) is None:  # it will stand in a Content-Security-Policy
+            _bad(f"redirect_uri {uri[:100]!r} has no host name")
         if _is_local_name(host) and not dev:
             _bad(f"redirect_uri {uri[:100]!r} is not on the public internet")
     elif url.scheme == "http":

@@ -63,6 +63,8 @@ async def read_form(services: Services, request: Request) -> Form:
     form = Form(fields)
     origin = request.headers.get("origin")
     expected = csrf_token(services, browser_id(services, request))
+    if getattr(request.g, "new_browser", False):
+        raise Forbidden("The browser did not send this site's cookie, without which nobody can sign in. Allow cookies.")
     own = origin is None or _is_own_origin(services, request, origin)
     if not own or not hmac.compare_digest(expected.encode(), form.get(CSRF_FIELD).encode("utf-8", "replace")):
         raise Forbidden("This form was open for too long, or does not come from this site. Go back and send it again.")

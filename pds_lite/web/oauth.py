@@ -120,8 +120,7 @@ async def _answer(services: Services, request: Request, work: Work, status: int 
         if isinstance(problem, RateLimited):
             headers["Retry-After"] = str(problem.retry_after)
         elif problem.error != "use_dpop_nonce":  # which is how every client learns the nonce
-            client, address = parameters.get("client_id", ""), request.client_addr[0]
-            services.sign_in.log.refused(ASKING, client, address, "", f"{problem.error}: {problem.message}")
+            log_refusal(services, request, parameters.get("client_id", ""), problem.error, problem.message)
         return Response(ujson.dumpb(_error(problem)), problem.status, headers)
     return Response(ujson.dumpb(body), status, headers)
 
@@ -145,14 +144,27 @@ async def _parameters(request: Request) -> dict[str, str]:
         return _from_json(ujson.loads(body))
     if kind != "application/x-www-form-urlencoded":
         raise OAuthError("The body must be application/x-www-form-urlencoded or application/json")
+    return form_parameters(body)
+
+
+def form_parameters(text: bytes) -> dict[str, str]:
+    """The parameters of a form or a query, each once; one without a value counts as left out (RFC 6749 3.1).
+
+    Raises OAuthError.
+    """
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise OAuthError("The body cannot be read") from None
+        raise OAuthError("The parameters cannot be read") from None
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         raise OAuthError("A parameter comes more than once")
-    return parameters
+    return {name: value for name, value in parameters.items() if value}
+
+
+def log_refusal(services: Services, request: Request, client_id: str, error: str, reason: str) -> None:
+    """Notes in the sign-in log that an app was refused, and why."""
+    services.sign_in.log.refused(ASKING, client_id, request.client_addr[0], "", f"{error}: {reason}")
 
 
 def _from_json(value: Any) -> dict[str, str]:

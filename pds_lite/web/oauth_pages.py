@@ -1,9 +1,12 @@
 """The authorization page: sign in, say yes or no, go back to the app.
 
-    GET   show the step that is due: sign-in, consent, or straight back to the app
+    GET   show the step that is due: sign-in, consent, or straight back to the app. A request that was not pushed but
+          came along in the query is taken in and gets an address of its own first
     POST  form#sign-in, then form#consent (decisions.md); each ends in a redirect, so that a reload repeats nothing
 
 Rules that hold here
+- Nobody is sent on to an app without having pressed a button or agreed before, so that no link to this page can be
+  bent to lead elsewhere (RFC 9700 4.11.2). Only prompt=none, which must not show a page, is answered at once.
 - The owner is asked by name and address of the app, never by what the app calls itself.
 - An app that asks for another account than the one that lives here gets none.
 - Only the page that is open in this browser can answer (web/browser_session), and only for its own request.
@@ -19,13 +22,16 @@ from microdot import Request, Response
 
 from pds_lite.errors import OAuthError, PdsError, RateLimited, Unauthorized
 from pds_lite.http.client_address import rate_key
-from pds_lite.services.rate_limits import EVERYTHING
+from pds_lite.services.rate_limits import EVERYTHING, OAUTH
 from pds_lite.services.sign_in import CODE_NEEDED, CODE_WRONG, Caller
 from pds_lite.web import browser_session, passkey_form
+from pds_lite.web.oauth import form_parameters, log_refusal
 from pds_lite.web.pages import page_headers, render
 from pds_lite.web.scope_words import GROUPS, describe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pds_lite.services.bundle import Services
     from pds_lite.services.oauth.authorize import Answer, Authorization
     from pds_lite.services.oauth.par import Request as Asked
@@ -52,7 +58,7 @@ class _Visit:
     def page(self, template: str, **context: Any) -> Response:
         """A page of this request, whose forms may lead back to the app."""
         token = browser_session.csrf_token(self.services, self.browser)
-        common = {"client_id": self.asked.client.client_id, "request_uri": self.asked.uri, "csrf": token}
+        common = {"client_id": self.asked.client_id, "request_uri": self.asked.uri, "csrf": token}
         response = render(
             template,
             self.request,
@@ -88,8 +94,10 @@ async def show(services: Services, request: Request) -> Response:
         return _message(request, "This page cannot be shown inside another", ["Open it in a window of its own."])
     try:
         services.limits.take((EVERYTHING,), rate_key(request.client_addr[0]))
-        visit = _visit(services, request, request.args.get("request_uri", ""), request.args.get("client_id", ""))
-        return await _due(visit)
+        parameters = form_parameters((request.query_string or "").encode())
+        if "client_id" in parameters and "request_uri" not in parameters:
+            return await _take_in(services, request, parameters)
+        return await _due(_visit(services, request, parameters.get("request_uri", ""), parameters.get("client_id", "")))
     except PdsError as problem:
         return _refused(request, problem)
 
@@ -101,7 +109,8 @@ async def take_form(services: Services, request: Request) -> Response:
         form = await browser_session.read_form(services, request)
         visit = _visit(services, request, form.get("request_uri"), form.get("client_id"))
         if form.get("decision") == "reject":
-            return visit.back(_authorization(services).refuse(visit.asked, "access_denied", "The owner said no"))
+            error, reason = _obstacle(visit) or ("access_denied", "The owner said no")
+            return visit.back(_authorization(services).refuse(visit.asked, error, reason))
         if form.get("step") == "sign_in":
             return await _sign_in(visit, form)
         if form.get("step") == "consent" and form.get("decision") == "accept":
@@ -111,30 +120,67 @@ async def take_form(services: Services, request: Request) -> Response:
         return _refused(request, problem)
 
 
+async def _take_in(services: Services, request: Request, parameters: Mapping[str, str]) -> Response:
+    """Takes a request in that came by browser, and leads to its page."""
+    services.account.require()
+    services.limits.take((OAUTH,), rate_key(request.client_addr[0]))
+    try:
+        asked = await services.oauth().par.bring(parameters, browser_session.browser_id(services, request))
+    except OAuthError as problem:
+        log_refusal(services, request, parameters["client_id"], problem.error, problem.message)
+        raise
+    if asked.problem is not None:
+        log_refusal(services, request, asked.client_id, *asked.problem)
+    return browser_session.keep_browser(services, request, _redirect(_page_url(asked)))
+
+
 def _visit(services: Services, request: Request, request_uri: str, client_id: str) -> _Visit:
     account = services.account.require()
     if not request_uri or not client_id:
-        raise OAuthError("Apps begin a sign-in with a pushed request (PAR): request_uri or client_id is missing.")
+        raise OAuthError("This page is for apps that want to sign in: request_uri or client_id is missing.")
     asked = _authorization(services).open(request_uri, client_id, browser_session.browser_id(services, request))
     return _Visit(services, request, asked, account)
 
 
 async def _due(visit: _Visit) -> Response:
     asked, authorization = visit.asked, _authorization(visit.services)
-    if visit.account.status != "active":
-        return visit.back(authorization.refuse(asked, "access_denied", "The account is deactivated on this server"))
-    if not await _hint_is_ours(visit):
-        return visit.page("other_account.html", hint=asked.login_hint)
     silent = asked.prompt == "none"
+    obstacle = _obstacle(visit)
+    if obstacle is not None:
+        error, reason = obstacle
+        return visit.back(authorization.refuse(asked, error, reason)) if silent else _obstacle_page(visit, reason)
+    if not await _hint_is_ours(visit):
+        if silent:
+            return visit.back(authorization.refuse(asked, "login_required", "Another account lives here"))
+        return visit.page("other_account.html", hint=asked.login_hint)
     if not await _is_signed_in(visit):
         if silent:
             return visit.back(authorization.refuse(asked, "login_required", "The owner is not signed in here"))
         return _sign_in_page(visit)
+    asked.is_owners = True
     if not authorization.needs_consent(asked):
         return visit.back(authorization.agree(asked, visit.account.did, asked.scopes.texts))
     if silent:
         return visit.back(authorization.refuse(asked, "consent_required", "The owner has to be asked"))
     return await _consent_page(visit)
+
+
+def _obstacle(visit: _Visit) -> tuple[str, str] | None:
+    """(OAuth's name for it, the reason) why this request cannot lead to a yes."""
+    if visit.asked.problem is not None:
+        return visit.asked.problem
+    if visit.account.status != "active":
+        return "access_denied", "The account is not active on this server"
+    return None
+
+
+def _obstacle_page(visit: _Visit, reason: str) -> Response:
+    words = (
+        [f"It did not ask in a way this server can answer: {reason}.", "Whoever made the app may want to know this."]
+        if visit.asked.problem is not None
+        else [f"Your account @{visit.account.handle} is not active on this server.", "Activate it first, or move on."]
+    )
+    return visit.page("refused.html", lines=words)
 
 
 async def _is_signed_in(visit: _Visit) -> bool:
@@ -172,7 +218,7 @@ async def _sign_in(visit: _Visit, form: Form) -> Response:
     asked, services = visit.asked, visit.services
     held, asked.typed = asked.typed, None
     name, password, remember = held or (form.get("username"), form.get("password"), form.get("remember") == "yes")
-    caller = Caller("oauth", visit.request.client_addr[0], asked.client.client_id)
+    caller = Caller("oauth", visit.request.client_addr[0], asked.client_id)
     try:
         if form.get("passkey"):
             await passkey_form.check(services, caller, visit.browser, form.get("passkey"))
@@ -183,8 +229,7 @@ async def _sign_in(visit: _Visit, form: Form) -> Response:
             asked.typed = (name, password, remember)
         return _sign_in_page(visit, _words(problem), username=name)
     asked.signed_in = True
-    query = urlencode({"client_id": asked.client.client_id, "request_uri": asked.uri})
-    response = _redirect(f"{PATH}?{query}")
+    response = _redirect(_page_url(asked))
     await browser_session.sign_in(services, visit.request, response, remember=remember)
     return response
 
@@ -214,7 +259,7 @@ async def _consent_page(visit: _Visit) -> Response:
 
 
 async def _agree(visit: _Visit, form: Form) -> Response:
-    if not await _is_signed_in(visit) or visit.account.status != "active" or not await _hint_is_ours(visit):
+    if _obstacle(visit) is not None or not await _is_signed_in(visit) or not await _hint_is_ours(visit):
         return await _due(visit)
     agreed = form.all("scope")
     return visit.back(_authorization(visit.services).agree(visit.asked, visit.account.did, agreed))
@@ -224,15 +269,22 @@ def _authorization(services: Services) -> Authorization:
     return services.oauth().authorization
 
 
+def _page_url(asked: Asked) -> str:
+    return f"{PATH}?{urlencode({'client_id': asked.client_id, 'request_uri': asked.uri})}"
+
+
 def _shown(asked: Asked) -> dict[str, Any]:
     """How the app is named: by its address, since its own name proves nothing."""
     back = urlsplit(asked.redirect_uri)
-    host = urlsplit(asked.client.client_id).netloc
+    if back.scheme not in ("http", "https"):
+        back_to = f"the app on this device that answers to {back.scheme}:"
+    else:
+        back_to = f"{'a program on this device, ' if back.scheme == 'http' else ''}{back.scheme}://{back.netloc}"
     return {
-        "id": asked.client.client_id,
-        "host": "An app on this device" if asked.client.is_local else host,
-        "is_local": asked.client.is_local,
-        "back_to": f"{back.scheme}://{back.netloc}" if back.netloc else f"{back.scheme}:",
+        "id": asked.client_id,
+        "host": "A program on this device" if asked.is_local else urlsplit(asked.client_id).netloc,
+        "is_local": asked.is_local,
+        "back_to": back_to,
     }
 
 

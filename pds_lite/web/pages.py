@@ -4,7 +4,7 @@ Rules that hold here
 - Jinja2 is imported with the first page, escapes everything, and takes templates from this package only.
 - Every page has a strict Content-Security-Policy: nothing but our own stylesheet, scripts only with this answer's
   nonce, no frames around it, forms only to us and to the targets the handler names (Chromium applies form-action to
-  the redirects after a form, too).
+  the redirects after a form, too). The app that opened it in a window has no hold on that window.
 - Pages are never cached and never say where somebody came from.
 """
 
@@ -60,6 +60,7 @@ def page_headers(nonce: str, form_action: Sequence[str] = ()) -> dict[str, str]:
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": policy,
         "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=()",

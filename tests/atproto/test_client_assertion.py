@@ -2,7 +2,7 @@
 
 import pytest
 
-from pds_lite.atproto.client_assertion import check_assertion, publishes
+from pds_lite.atproto.client_assertion import check_assertion, check_request_object, publishes
 from pds_lite.atproto.crypto import K256Key, P256Key
 from pds_lite.atproto.crypto.jwk import format_jwk, thumbprint
 from pds_lite.atproto.jwt import encode_hs256, encode_jws
@@ -70,3 +70,34 @@ def test_whether_a_key_is_still_published():
     assert publishes(KEYS, thumbprint(KEY.public_key))
     assert not publishes(KEYS, thumbprint(OTHER.public_key))
     assert not publishes([{}], thumbprint(KEY.public_key))
+
+
+def unwrap(claims=(), key=KEY, keys=KEYS):
+    token = make({"sub": None, "client_id": CLIENT, "scope": "atproto", **dict(claims)}, key=key)
+    return check_request_object(token, CLIENT, ISSUER, "ES256", keys, NOW)
+
+
+def test_a_request_object_holds_parameters_and_nothing_about_itself():
+    assert unwrap({"state": "s"}) == ({"client_id": CLIENT, "scope": "atproto", "state": "s"}, "once")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "https://evil.example/c.json"}, {"aud": "https://x.example"}, {"iat": NOW - 91}, {"iat": None},
+        {"jti": None}, {"client_id": None}, {"client_id": "https://evil.example/c.json"}, {"scope": ["atproto"]},
+    ],
+)  # fmt: skip
+def test_a_request_object_for_another_time_place_or_client_is_refused(claims):
+    with pytest.raises(OAuthError) as raised:
+        unwrap(claims)
+    assert raised.value.error == "invalid_request_object"
+
+
+def test_only_a_published_key_signs_request_objects():
+    for key, keys in ((OTHER, KEYS), (KEY, [])):
+        with pytest.raises(OAuthError):
+            unwrap(key=key, keys=keys)
+    plain = encode_jws({"kid": "one"}, {**GOOD, "client_id": CLIENT}, KEY).split(".")
+    with pytest.raises(OAuthError):
+        check_request_object(f"eyJhbGciOiJub25lIn0.{plain[1]}.", CLIENT, ISSUER, "ES256", KEYS, NOW)

@@ -71,6 +71,7 @@ def test_a_native_client_has_its_own_scheme_and_loopback_ports():
         {"redirect_uris": ["javascript:alert(1)"]}, {"redirect_uris": ["data:text/html,x"]}, {"redirect_uris": ["/cb"]},
         {"redirect_uris": ["https://app.example.com/\r\nSet-Cookie: a"]}, {"redirect_uris": ["https://a.example/é"]},
         {"redirect_uris": ["https://a.example\\@evil.example/"]}, {"redirect_uris": ["https://app.example.com:x/"]},
+        {"redirect_uris": ["https://a.example;script-src/"]}, {"redirect_uris": ["https://a.example,b.example/"]},
         {"token_endpoint_auth_method": None}, {"token_endpoint_auth_method": "client_secret_basic"},
         {"token_endpoint_auth_signing_alg": "ES256"},
     ],

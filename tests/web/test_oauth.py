@@ -11,10 +11,11 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from pds_lite.atproto.crypto import K256Key
+from pds_lite.atproto.crypto.jwk import thumbprint
 from pds_lite.services.access import HANDLER_ASKS
 from pds_lite.xrpc import methods  # noqa: F401 - fills METHODS
 from pds_lite.xrpc.router import METHODS
-from tests.live_box import HANDLE, LiveBox, live_box
+from tests.live_box import HANDLE, Answer, LiveBox, live_box
 from tests.oauth_app import App, Browser, answer_of, ask, find_form, make_key, walk
 
 POST = "app.bsky.feed.post"
@@ -31,6 +32,15 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBox]:
 def post(box: LiveBox, collection: str = POST) -> dict[str, Any]:
     record = {"text": "hello", "createdAt": "2026-01-01T00:00:00Z"}
     return {"repo": box.did, "collection": collection, "record": record, "validate": False}
+
+
+def press_back(browser: Browser, page: Answer) -> dict[str, str]:
+    """Presses "Back to the app" on a page that cannot go on: what the app gets."""
+    assert page.status == 200
+    assert "location" not in page.headers
+    form = find_form(page, "refuse")
+    assert form is not None
+    return answer_of(browser.request("POST", form.action, [*form.fields, ("decision", "reject")]))
 
 
 # -- discovery
@@ -202,6 +212,7 @@ def test_par_takes_json_and_goes_without_a_proof(box: LiveBox) -> None:
         ({"response_type": "token"}, "unsupported_response_type"),
         ({"response_mode": "web_message"}, "invalid_request"),
         ({"code_challenge": None}, "invalid_request"),
+        ({"code_challenge": ""}, "invalid_request"),
         ({"code_challenge": "short"}, "invalid_request"),
         ({"code_challenge_method": "plain"}, "invalid_request"),
         ({"code_challenge_method": None}, "invalid_request"),
@@ -215,7 +226,7 @@ def test_par_takes_json_and_goes_without_a_proof(box: LiveBox) -> None:
         ({"state": "x" * 3000}, "invalid_request"),
         ({"dpop_jkt": "short"}, "invalid_request"),
         ({"dpop_jkt": "A" * 43}, "invalid_dpop_proof"),
-        ({"request": "eyJ.e30."}, "request_not_supported"),
+        ({"request": "eyJ.e30."}, "invalid_request_object"),
         ({"request_uri": "urn:x"}, "invalid_request"),
         ({"nonce": "x"}, "invalid_request"),
         ({"claims": "{}"}, "invalid_request"),
@@ -444,6 +455,89 @@ def test_an_expired_token_says_so_and_refreshes(tmp_path: Path) -> None:
         assert app.refresh().status == 200
 
 
+# -- requests that were not pushed
+
+
+def plain_url(app: App, **changes: Any) -> str:
+    return "/oauth/authorize?" + urlencode({k: v for k, v in app.request(**changes).items() if v is not None})
+
+
+def test_a_request_may_come_by_browser_as_at_the_reference(box: LiveBox) -> None:
+    app, browser = App(box.url), Browser(box.url)
+    first = browser.get(plain_url(app))
+    assert first.status == 303
+    assert first.headers["location"].startswith("/oauth/authorize?"), (
+        "it gets an address of its own: a reload adds none"
+    )
+    page = walk(browser, first.headers["location"], "accept", (), "correct horse battery")
+    back = answer_of(page)
+    assert (back["iss"], back["state"]) == (box.url, app.state)
+    app.tokens = app.exchange(back["code"]).json
+    assert app.get("com.atproto.server.getSession").json["did"] == box.did
+    assert box.request("GET", "/.well-known/oauth-authorization-server").json["require_pushed_authorization_requests"]
+
+
+def test_a_request_brought_by_one_browser_is_not_anothers(box: LiveBox) -> None:
+    app = App(box.url)
+    where = Browser(box.url).get(plain_url(app)).headers["location"]
+    assert Browser(box.url).get(where).status == 400
+
+
+def test_a_brought_request_is_bound_to_the_key_it_names(box: LiveBox) -> None:
+    app = App(box.url)
+    url = plain_url(app, dpop_jkt=thumbprint(make_key().public_key))
+    back = answer_of(walk(Browser(box.url), url, "accept", (), "correct horse battery"))
+    assert app.exchange(back["code"]).error == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"scope": None}, "invalid_scope"),
+        ({"scope": "atproto repo:*"}, "invalid_scope"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"code_challenge": None}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"prompt": "none"}, "invalid_request"),
+        ({"login_hint": "not a handle"}, "invalid_request"),
+        ({"nonce": "x"}, "invalid_request"),
+    ],
+)
+def test_what_is_wrong_with_a_brought_request_is_told_the_owner_first(
+    box: LiveBox, changes: dict[str, Any], error: str
+) -> None:
+    app, browser = App(box.url), Browser(box.url)
+    page = browser.get(browser.get(plain_url(app, **changes)).headers["location"])
+    assert find_form(page, "sign-in") is None
+    form = find_form(page, "refuse")
+    assert form is not None
+    consent = [("decision", "accept"), *((name, "consent" if name == "step" else value) for name, value in form.fields)]
+    assert "location" not in browser.request("POST", form.action, consent).headers, "no yes leads past it"
+    back = press_back(browser, page)
+    assert (back["error"], back["iss"], back["state"]) == (error, box.url, app.state)
+    assert back["error_description"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_id": "nonsense"},
+        {"client_id": "https://app.invalid/client.json"},
+        {"redirect_uri": "https://evil.example/"},
+        {"response_mode": "web_message"},
+        {"state": "x" * 3000},
+        {"request": "eyJ.e30."},
+    ],
+)
+def test_a_brought_request_of_doubtful_origin_leads_nowhere(box: LiveBox, changes: dict[str, Any]) -> None:
+    page = Browser(box.url).get(plain_url(App(box.url), **changes))
+    assert page.status == 400
+    assert "location" not in page.headers
+    assert b"evil.example" not in page.body
+    twice = Browser(box.url).get(plain_url(App(box.url)) + "&state=again")
+    assert twice.status == 400
+
+
 # -- the page
 
 
@@ -457,6 +551,7 @@ def test_the_page_is_closed_against_everything_else(box: LiveBox) -> None:
     assert "form-action 'self' http://127.0.0.1:8765" in policy
     assert "unsafe" not in policy
     assert page.headers["x-frame-options"] == "DENY"
+    assert page.headers["cross-origin-opener-policy"] == "same-origin"
     assert page.headers["cache-control"] == "no-store"
     assert page.headers["x-content-type-options"] == "nosniff"
     framed = browser.request("GET", url, headers={"Sec-Fetch-Dest": "iframe"})
@@ -476,7 +571,9 @@ def test_a_form_from_elsewhere_does_nothing(box: LiveBox) -> None:
     assert browser.request("POST", form.action, [*forged, ("csrf", "guess"), *typed]).status == 403
     other_site = {"Origin": "https://evil.example"}
     assert browser.request("POST", form.action, [*form.fields, *typed], headers=other_site).status == 403
-    assert Browser(box.url).request("POST", form.action, [*form.fields, *typed]).status == 403, "another browser"
+    stranger = Browser(box.url).request("POST", form.action, [*form.fields, *typed])
+    assert stranger.status == 403, "another browser"
+    assert b"Allow cookies" in stranger.body
     assert browser.request("POST", form.action, [*form.fields, *typed]).status == 303
 
 
@@ -532,10 +629,7 @@ def test_an_app_that_wants_another_account_gets_none(box: LiveBox) -> None:
     assert page.status == 200
     assert b"bob.test" in page.body
     assert find_form(page, "sign-in") is None
-    form = find_form(page, "refuse")
-    assert form is not None
-    back = browser.request("POST", form.action, [*form.fields, ("decision", "reject")])
-    assert answer_of(back)["error"] == "access_denied"
+    assert press_back(browser, page)["error"] == "access_denied"
 
 
 @pytest.mark.parametrize("hint", [HANDLE, "@" + HANDLE, HANDLE.upper(), "did", None])
@@ -558,9 +652,11 @@ def test_a_signed_in_browser_is_asked_for_consent_only_and_prompt_login_for_the_
 
 def test_a_deactivated_account_lets_no_app_in(tmp_path: Path) -> None:
     with live_box(tmp_path / "box", rate_limits=False) as box:
-        app = App(box.url)
+        app, browser = App(box.url), Browser(box.url)
         assert box.server("deactivateAccount", {}, box.token()).status == 200
-        assert app.authorize()["error"] == "access_denied"
+        page = browser.get(app.page_url(app.push()))
+        assert b"not active" in page.body, "the owner is told before the app is"
+        assert press_back(browser, page)["error"] == "access_denied"
 
 
 def test_the_second_factor_is_asked_after_the_password(tmp_path: Path) -> None:

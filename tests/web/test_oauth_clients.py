@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from pds_lite.atproto.crypto.jwk import format_jwk
+from pds_lite.atproto.jwt import encode_jws
 from tests.live_box import PASSWORD, LiveBox, live_box
 from tests.oauth_app import App, Browser, answer_of, find_form, make_key, walk
 from tests.web_client import AppHost, app_host, metadata
@@ -243,11 +246,12 @@ def test_a_session_is_held_to_its_key_and_ends_with_it(box: LiveBox, host: AppHo
     assert app.refresh().error == (400, "invalid_grant"), "another key of the same client is not the session's"
 
     app = confidential_app(box, host).log_in()
+    assert app.get("com.atproto.server.getSession").status == 200
     host.documents[CLIENT] = {**host.documents[CLIENT], "jwks": {"keys": [new_jwk]}}
     assert app.refresh().error == (400, "invalid_client"), "the key has left"
+    assert app.get("com.atproto.server.getSession").status == 401, "and the session with it"
     app.client_key, app.kid = new, "key-2"
     assert app.refresh().error == (400, "invalid_grant")
-    assert app.get("com.atproto.server.getSession").status == 401
 
 
 def test_a_confidential_client_known_to_the_owner_comes_back_without_a_question(box: LiveBox, host: AppHost) -> None:
@@ -264,6 +268,41 @@ def test_a_confidential_client_known_to_the_owner_comes_back_without_a_question(
     wider = {**host.documents[CLIENT], "scope": "atproto transition:generic transition:email"}
     host.documents[CLIENT] = wider
     page = browser.get(app.page_url(app.push(scope="atproto transition:generic transition:email", prompt="none")))
+    assert answer_of(page)["error"] == "consent_required"
+
+
+def request_object(app: App, **claims: Any) -> str:
+    said = {**app.request(), "iss": app.client_id, "aud": app.url, "iat": int(time.time()), "jti": app.state, **claims}
+    assert app.client_key is not None
+    return encode_jws({"kid": app.kid}, said, app.client_key)
+
+
+def test_a_client_may_sign_what_it_asks_for(box: LiveBox, host: AppHost) -> None:
+    app = confidential_app(box, host)
+    pushed = app.send("/oauth/par", {"client_id": app.client_id, "request": request_object(app), "state": "not this"})
+    back = answer_of(walk(Browser(box.url), app.page_url(pushed), "accept", (), PASSWORD))
+    assert back["state"] == app.state, "nothing beside the object counts"
+    assert app.exchange(back["code"]).status == 200
+    query = {"client_id": app.client_id, "request": request_object(app)}
+    url = f"/oauth/authorize?{urlencode(query)}"
+    back = answer_of(walk(Browser(box.url), url, "accept", (), PASSWORD))
+    assert back["state"] == app.state
+    assert app.exchange(back["code"]).status == 200
+    assert Browser(box.url).get(url).status == 400, "a request object is good once"
+    forged = confidential_app(box, host)
+    forged.client_key = make_key()
+    query["request"] = request_object(forged)
+    assert Browser(box.url).get(f"/oauth/authorize?{urlencode(query)}").status == 400
+
+
+def test_who_brings_a_request_by_browser_is_not_taken_for_the_client(box: LiveBox, host: AppHost) -> None:
+    """The owner is asked, although a request pushed by this very client would be answered without a question."""
+    app, browser = confidential_app(box, host), Browser(box.url)
+    app.log_in(browser)
+    assert "code" in answer_of(browser.get(app.page_url(app.push())))
+    page = browser.get(browser.get(f"/oauth/authorize?{urlencode(app.request())}").headers["location"])
+    assert find_form(page, "consent") is not None
+    page = browser.get(browser.get(f"/oauth/authorize?{urlencode(app.request(prompt='none'))}").headers["location"])
     assert answer_of(page)["error"] == "consent_required"
 
 

@@ -125,7 +125,7 @@ class Authorization:
         request = self._requests.find(request_uri)
         if request is None:
             raise OAuthError("This sign-in is unknown, was answered, or is too old.")
-        if request.client.client_id != client_id:
+        if request.client_id != client_id:
             self._requests.close(request)
             raise OAuthError("This sign-in was begun for another app.")
         if request.browser is None:
@@ -138,16 +138,14 @@ class Authorization:
         """Whether the owner has to be asked."""
         if not request.client_key or request.prompt in ("consent", "select_account"):
             return True
-        return not self._grants.agreed_with(request.client.client_id, request.client_key).issuperset(
-            request.scopes.texts
-        )
+        return not self._grants.agreed_with(request.client_id, request.client_key).issuperset(request.scopes.texts)
 
     def agree(self, request: Request, sub: str, agreed: Iterable[str]) -> Answer:
         """The owner's yes to the scopes in `agreed`; those not asked for are passed over. Raises OAuthError."""
         ticked = {*agreed, ATPROTO}
         scopes = ScopeSet(text for text in request.scopes.texts if text in ticked)
-        if not self._requests.close(request):
-            raise OAuthError("This sign-in was answered already.")
+        if request.problem is not None or not self._requests.close(request):
+            raise OAuthError("This sign-in cannot go on or was answered already.")
         return self._answer(request, {"code": self._codes.issue(request, sub, scopes)})
 
     def refuse(self, request: Request, error: str, description: str) -> Answer:

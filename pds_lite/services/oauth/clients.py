@@ -1,4 +1,4 @@
-"""Clients: who an app is, by the document at its client_id, and whether it is the one that asks.
+"""Clients: who an app is, by the document at its client_id, and whether it is the one that asks or signed.
 
 Rules that hold here
 - Documents and keys come through the guarded HTTP client: https (loopback http in development), no redirect, status
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pds_lite import ujson
-from pds_lite.atproto.client_assertion import ASSERTION_TYPE, check_assertion
+from pds_lite.atproto.client_assertion import ASSERTION_TYPE, check_assertion, check_request_object
 from pds_lite.atproto.client_metadata import (
     ClientMetadata,
     localhost_client,
@@ -123,21 +123,34 @@ class Clients:
     def _parser(self, client_id: str) -> Callable[[object], ClientMetadata]:
         return lambda value: parse_document(client_id, value, dev=self._dev)
 
+    async def check_request_object(self, client: ClientMetadata, request: str) -> dict[str, str]:
+        """The parameters in a request object that a confidential client signed. Raises OAuthError."""
+        if not client.is_confidential:
+            raise OAuthError("Only a client with keys can sign a request object", error="invalid_request_object")
+        parameters, jti = await self._judge(client, check_request_object, request)
+        if not self._assertions.first_use("request object", client.client_id, jti):
+            raise OAuthError("The request object was used before (jti)", error="invalid_request_object")
+        return parameters
+
     async def _check_assertion(self, client: ClientMetadata, assertion: str, proof_jkt: str | None) -> Asker:
-        alg = client.signing_alg or ""
-        keys = await self.keys(client)
-        try:
-            shown = check_assertion(assertion, client.client_id, self._issuer, alg, keys, self._clock.now())
-        except OAuthError:
-            fresh = await self.keys(client, refresh=True)  # it may have a new key since we asked
-            if fresh == keys:
-                raise
-            shown = check_assertion(assertion, client.client_id, self._issuer, alg, fresh, self._clock.now())
+        shown = await self._judge(client, check_assertion, assertion)
         if shown.jkt == proof_jkt:
             raise OAuthError("The DPoP proof is signed with the key that authenticates the client")
         if not self._assertions.first_use(client.client_id, shown.jti):
             raise OAuthError("The client_assertion was used before (jti)", error="invalid_client")
         return Asker(client, shown.key)
+
+    async def _judge(self, client: ClientMetadata, check: Callable[..., T], token: str) -> T:
+        """What `check` says of a token the client signed, if need be with a key it has published since we asked."""
+        alg = client.signing_alg or ""
+        keys = await self.keys(client)
+        try:
+            return check(token, client.client_id, self._issuer, alg, keys, self._clock.now())
+        except OAuthError:
+            fresh = await self.keys(client, refresh=True)
+            if fresh == keys:
+                raise
+            return check(token, client.client_id, self._issuer, alg, fresh, self._clock.now())
 
     async def _get(self, kind: str, url: str, parse: Callable[[object], T], *, refresh: bool = False) -> T:
         key = f"{kind} {url}"

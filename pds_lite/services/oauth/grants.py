@@ -7,6 +7,8 @@ Rules that hold here
   way round. What it may do stands in the grant, not in the token: narrowing a grant narrows its tokens.
 - A refresh token is `ref-<grant>.<number>.<MAC>`. Only the latest number is good. An older one with a good MAC was
   issued here and used before: somebody has a copy, and the grant ends.
+- When a grant was last used is in memory, and on the disk with each new access token, which is written anyway. Such a
+  token lives a quarter of an hour at most, and so after a restart the last use is told at most that much too early.
 """
 
 from __future__ import annotations
@@ -213,7 +215,7 @@ class Grants:
         return live
 
     def used(self, live: Live) -> None:
-        """Notes that the grant was used now: in memory, and on disk with its next refresh."""
+        """Notes, by the minute, that the grant was used now."""
         now = self._clock.now_us()
         if now - live.grant.used_us > 60_000_000 and self._live.get(live.grant.id) is live:
             self._live[live.grant.id] = Live(replace(live.grant, used_us=now), live.scopes)

@@ -1,10 +1,16 @@
-"""Pushed authorization requests (RFC 9126): what an app asks for, judged before the owner sees it, and kept meanwhile.
+"""Authorization requests: what an app asks for, judged before the owner sees it, and kept meanwhile.
+
+An app pushes its request (PAR, RFC 9126), as the profile demands. As the reference, we also take one that its user's
+browser brings to the authorization page, and parameters in a signed request object (JAR, RFC 9101).
 
 Rules that hold here
 - Everything a request may say is checked here, once; what follows trusts it.
 - Requests lie in memory, for five minutes since somebody last did something with them and an hour at most. When the
-  room is full the oldest that no browser has opened makes way, so strangers cannot push out the one in use.
+  room is full a stranger's makes way, unopened ones first: those of the browser the owner is signed in to stay.
+- They hold texts of bounded length and nothing parsed, so that all of them together are a few megabytes.
 - The redirect URI has been compared with the client's document before it is ever redirected to.
+- Who brings a request by browser has not shown to be its client: such a request carries no client key, so the owner is
+  always asked.
 """
 
 from __future__ import annotations
@@ -19,11 +25,12 @@ from pds_lite.atproto.base64url import decode_base64url
 from pds_lite.atproto.oauth_scope import ATPROTO, ScopeSet
 from pds_lite.atproto.syntax import is_account_did, is_handle
 from pds_lite.errors import BadData, OAuthError, Unavailable
+from pds_lite.services.oauth.clients import Asker
 
 if TYPE_CHECKING:
     from pds_lite.atproto.client_metadata import ClientMetadata
     from pds_lite.clock import Clock
-    from pds_lite.services.oauth.clients import Asker, Clients
+    from pds_lite.services.oauth.clients import Clients
     from pds_lite.services.oauth.permission_sets import PermissionSets
 
 PREFIX = "urn:ietf:params:oauth:request_uri:req-"
@@ -43,10 +50,12 @@ class Request:
     """What an app asked for, and how far the owner has got with it. Times are monotonic seconds."""
 
     id: str
-    client: ClientMetadata
+    client_id: str
+    is_local: bool
+    """The client is a program on the user's own machine, for which nobody vouches."""
     client_key: str
     redirect_uri: str
-    scopes: ScopeSet
+    scope: str
     state: str | None
     code_challenge: str
     response_mode: str
@@ -55,8 +64,12 @@ class Request:
     dpop_jkt: str | None
     expires: float
     ends: float
+    problem: tuple[str, str] | None = None
+    """(OAuth's name for it, the reason) why it cannot go on; the owner sees that before the app does."""
     browser: str | None = None
     """The browser that opened it: no other may go on."""
+    is_owners: bool = False
+    """The owner is signed in to that browser."""
     signed_in: bool = False
     """The owner gave the password for this very request."""
     typed: tuple[str, str, bool] | None = field(default=None, repr=False)
@@ -67,6 +80,11 @@ class Request:
         """The request_uri."""
         return PREFIX + self.id
 
+    @property
+    def scopes(self) -> ScopeSet:
+        """What is asked for."""
+        return ScopeSet.parse(self.scope)
+
 
 @dataclass(slots=True)
 class Requests:
@@ -76,14 +94,14 @@ class Requests:
     _rows: dict[str, Request] = field(default_factory=dict)
 
     def add(self, request: Request) -> None:
-        """Keeps a new one. Raises Unavailable when all the room is taken by requests in use."""
+        """Keeps a new one. Raises Unavailable when all the room is taken by the owner's."""
         now = self.clock.monotonic()
         self._rows = {key: row for key, row in self._rows.items() if row.expires > now}
         if len(self._rows) >= MAX_REQUESTS:
-            unopened = next((key for key, row in self._rows.items() if row.browser is None), None)
-            if unopened is None:
+            strangers = [row for row in self._rows.values() if not row.is_owners]  # the oldest first
+            if not strangers:
                 raise Unavailable("Too many sign-ins are under way; try again in a few minutes")
-            del self._rows[unopened]
+            del self._rows[min(strangers, key=lambda row: row.browser is not None).id]
         self._rows[request.id] = request
 
     def find(self, request_uri: str) -> Request | None:
@@ -115,33 +133,71 @@ class PushedRequests:
         Raises OAuthError.
         """
         asker = await self._clients.authenticate(parameters, proof_jkt)
-        _check_supported(parameters)
-        redirect_uri = _redirect_uri(parameters, asker.client)
-        scopes = _scopes(parameters, asker.client)
-        await self._permission_sets.all_of(scopes)  # an app is told now, not after the owner has signed in
-        now = self._clock.monotonic()
-        request = Request(
-            id=secrets.token_urlsafe(24),
-            client=asker.client,
-            client_key=asker.key,
-            redirect_uri=redirect_uri,
-            scopes=scopes,
-            state=_bounded(parameters, "state", MAX_STATE),
-            code_challenge=_code_challenge(parameters),
-            response_mode=_one_of(parameters, "response_mode", RESPONSE_MODES) or "query",
-            prompt=_prompt(parameters, asker),
-            login_hint=_login_hint(parameters),
-            dpop_jkt=_dpop_jkt(parameters, proof_jkt),
-            expires=now + LIFE_S,
-            ends=now + LONGEST_S,
-        )
+        parameters = await self._unwrap(parameters, asker.client)
+        request = self._begin(parameters, asker)
+        await self._judge(request, parameters, asker, proof_jkt)
         self._requests.add(request)
         return request
 
+    async def bring(self, parameters: Mapping[str, str], browser: str) -> Request:
+        """The request that the browser `browser` brought along, kept for that browser.
+
+        Raises OAuthError if it is not certain that the redirect URI is the client's. Whatever else is wrong with it
+        becomes its `problem`.
+        """
+        client_id = parameters.get("client_id", "")
+        asker = Asker(await self._clients.get(client_id))
+        parameters = await self._unwrap(parameters, asker.client)
+        request = self._begin(parameters, asker)
+        request.browser = browser
+        try:
+            await self._judge(request, parameters, asker, None)
+        except OAuthError as problem:
+            request.problem = problem.error, problem.message
+        self._requests.add(request)
+        return request
+
+    async def _unwrap(self, parameters: Mapping[str, str], client: ClientMetadata) -> Mapping[str, str]:
+        """What a signed request object says, instead of what stands beside it; other parameters as they are."""
+        if "request" not in parameters:
+            return parameters
+        return await self._clients.check_request_object(client, parameters["request"])
+
+    def _begin(self, parameters: Mapping[str, str], asker: Asker) -> Request:
+        """What is needed to answer the app at all."""
+        now = self._clock.monotonic()
+        return Request(
+            id=secrets.token_urlsafe(24),
+            client_id=asker.client.client_id,
+            is_local=asker.client.is_local,
+            client_key=asker.key,
+            redirect_uri=_redirect_uri(parameters, asker.client),
+            scope=ATPROTO,
+            state=_bounded(parameters, "state", MAX_STATE),
+            code_challenge="",
+            response_mode=_one_of(parameters, "response_mode", RESPONSE_MODES) or "query",
+            prompt=None,
+            login_hint=None,
+            dpop_jkt=None,
+            expires=now + LIFE_S,
+            ends=now + LONGEST_S,
+        )
+
+    async def _judge(
+        self, request: Request, parameters: Mapping[str, str], asker: Asker, proof_jkt: str | None
+    ) -> None:
+        """Puts into `request` what it asks for. Raises OAuthError."""
+        _check_supported(parameters)
+        scopes = _scopes(parameters, asker.client)
+        request.code_challenge = _code_challenge(parameters)
+        request.prompt = _prompt(parameters, asker)
+        request.login_hint = _login_hint(parameters)
+        request.dpop_jkt = _dpop_jkt(parameters, proof_jkt)
+        await self._permission_sets.all_of(scopes)  # an app is told now, not after the owner has signed in
+        request.scope = str(scopes)
+
 
 def _check_supported(parameters: Mapping[str, str]) -> None:
-    if "request" in parameters:
-        raise OAuthError("Request objects are not supported", error="request_not_supported")
     if "request_uri" in parameters:
         raise OAuthError("request_uri has no place in a pushed request")
     for name in _UNSUPPORTED:

@@ -3,8 +3,9 @@
     NSID -> TXT _lexicon.<authority> -> DID -> its PDS -> the record com.atproto.lexicon.schema/<NSID>, with its proof
 
 Rules that hold here
-- A set is asked for again after an hour. When its home does not answer, the last good copy stands in for up to 90 days
-  (protocol digest 11): an app must not become unusable because somebody else's server is down.
+- A set is asked for again after an hour (specs/permission: 24 at most). When its home does not answer, the last good
+  copy stands in: an app must not become unusable because somebody else's server is down. After 90 days a copy begins no
+  new session; sessions there are go on with what they were granted (token._expand_again).
 - What was fetched for a stranger's request stays in memory; `copies` gives what is to be stored with the owner's
   consent.
 """
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
 COLLECTION = "com.atproto.lexicon.schema"
 FRESH_S = 3600.0
 RETRY_S = 60.0
-EXPIRES_US = 90 * 86400 * 1_000_000
+"""How long a set is not asked for again after a failure."""
+RETRY_WITH_COPY_S = 900.0
+"""The same where a copy stands in: nobody should wait for a dead host at every refresh."""
+_DAY_US = 86_400_000_000
+EXPIRES_DAYS = 90
 TIMEOUT_S = 5.0
 LOOK_UP_S = 12.0
 """For the whole way from name to record, and for waiting until it is its turn."""
@@ -71,7 +76,9 @@ class PermissionSets:
         fresh = self._remembered.get(nsid, now - self._fresh_s)
         if fresh is not None:
             return _read(fresh)
-        reason = self._failures.get(nsid, now - min(RETRY_S, self._fresh_s))
+        copy = self._last_good(nsid)
+        retry = min(RETRY_S if copy is None else RETRY_WITH_COPY_S, self._fresh_s)
+        reason = self._failures.get(nsid, now - retry)
         if reason is None:
             try:
                 async with asyncio.timeout(LOOK_UP_S), self._places:
@@ -79,9 +86,15 @@ class PermissionSets:
             except (PdsError, TimeoutError) as problem:
                 reason = problem.message if isinstance(problem, PdsError) else "it took too long"
                 self._failures.put(nsid, now, len(nsid) + len(reason), reason)
-        copy = self._last_good(nsid)
+        refusal = f"The permission set {nsid} cannot be resolved: {reason}"
         if copy is None:
-            raise OAuthError(f"The permission set {nsid} cannot be resolved: {reason}", error="invalid_scope")
+            raise OAuthError(refusal, error="invalid_scope")
+        age = (self._clock.now_us() - copy.fetched_us) // _DAY_US
+        if age >= EXPIRES_DAYS:
+            raise OAuthError(
+                f"{refusal}. The last good copy is {age} days old; after {EXPIRES_DAYS} it begins no session",
+                error="invalid_scope",
+            )
         return _read(copy)
 
     async def all_of(self, scopes: ScopeSet) -> dict[str, PermissionSet]:
@@ -106,12 +119,11 @@ class PermissionSets:
         return [document for document in found if document is not None]
 
     def _last_good(self, nsid: str) -> Document | None:
-        oldest = self._clock.now_us() - EXPIRES_US
         document = self._remembered.get(nsid, _EVER)
         if document is None:
             with self._store.read() as txn:
                 document = oauth_store.get_document(txn, "set", nsid)
-        return document if document is not None and document.fetched_us >= oldest else None
+        return document
 
     async def _fetch(self, nsid: str) -> PermissionSet:
         authority = ".".join(reversed(nsid.split(".")[:-1]))

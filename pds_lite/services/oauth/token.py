@@ -55,7 +55,11 @@ class TokenEndpoint:
             raise OAuthError("grant_type must be authorization_code or refresh_token", error=error)
         if proof_jkt is None:
             raise OAuthError("A DPoP proof is required", error="invalid_dpop_proof")
-        asker = await self._clients.authenticate(parameters, proof_jkt)
+        try:
+            asker = await self._clients.authenticate(parameters, proof_jkt)
+        except OAuthError:
+            await self._end_if_its_key_left(parameters.get("refresh_token", ""))
+            raise
         if grant_type not in asker.client.grant_types:
             raise OAuthError(f"The client's metadata does not list {grant_type}", error="unauthorized_client")
         if grant_type == "authorization_code":
@@ -66,7 +70,7 @@ class TokenEndpoint:
         code = _needed(parameters, "code")
         agreement = await self._take(code)
         request = agreement.request
-        _check_same_client(request.client.client_id, request.client_key, asker)
+        _check_same_client(request.client_id, request.client_key, asker)
         if request.dpop_jkt not in (None, proof_jkt):
             raise _invalid_grant("The DPoP proof is of another key than the request's")
         if parameters.get("redirect_uri", request.redirect_uri) != request.redirect_uri:
@@ -112,7 +116,6 @@ class TokenEndpoint:
             _check_same_client(grant.client_id, grant.client_key, asker)
             if grant.dpop_jkt != proof_jkt:
                 raise _invalid_grant("The DPoP proof is of another key than the session's")
-            await self._check_key_stands(grant, asker)
         except OAuthError:
             await self._grants.revoke(grant.id)
             raise
@@ -131,12 +134,17 @@ class TokenEndpoint:
         except PdsError:
             return None
 
-    async def _check_key_stands(self, grant: Grant, asker: Asker) -> None:
-        if not grant.client_key:
+    async def _end_if_its_key_left(self, refresh_token: str) -> None:
+        """Ends the session of a refresh token whose key its client publishes no more. Nothing, if we cannot ask."""
+        grant, _ = self._grants.find_refresh(refresh_token)
+        if grant is None or not grant.client_key:
             return
-        keys = await self._clients.keys(asker.client)
+        try:
+            keys = await self._clients.keys(await self._clients.get(grant.client_id))
+        except PdsError:
+            return
         if not publishes(keys, grant.client_key.rpartition(" ")[2]):
-            raise _invalid_grant("The key that began this session is no longer the client's")
+            await self._grants.revoke(grant.id)
 
     def _tokens(self, grant: Grant, asker: Asker) -> Tokens:
         access_token, life = self._grants.access_token(grant)

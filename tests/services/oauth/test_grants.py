@@ -56,6 +56,21 @@ def test_a_grant_and_its_tokens_outlive_a_restart(checked_store):
     assert again.agreed_with(grant.client_id, "kid ES256 x") == set()
 
 
+def test_the_last_use_is_told_a_quarter_of_an_hour_too_early_at_most_after_a_restart(checked_store):
+    clock = Hands()
+    first = make(checked_store, clock)
+    grant = begin(first)
+    for _ in range(3):  # an app that works on: it fetches a new token when the old one ends
+        first.access_token(grant)
+        clock.at += module.ACCESS_TTL_S - 1
+        token, _ = first.access_token(grant)
+        first.used(first.check_access(token))
+        last_use = clock.now_us()
+        (after_restart,) = make(checked_store, clock).live()
+        assert 0 <= last_use - after_restart.used_us <= module.ACCESS_TTL_S * 1_000_000
+        grant = renew(first, first.refresh_token(grant))
+
+
 def test_a_refresh_narrows_the_tokens_there_are(checked_store):
     grants = make(checked_store, Hands())
     grant = begin(grants)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from pds_lite.atproto.client_metadata import localhost_client
 from pds_lite.atproto.oauth_scope import ScopeSet
 from pds_lite.errors import OAuthError, Unavailable
 from pds_lite.services.oauth import authorize, par
@@ -14,7 +13,7 @@ from tests.services.oauth.test_nonces import Hands
 def request(clock, name="r", **members):
     now = clock.monotonic()
     values = {
-        "id": name, "client": localhost_client("http://localhost"), "client_key": "", "scopes": ScopeSet(["atproto"]),
+        "id": name, "client_id": "http://localhost", "is_local": True, "client_key": "", "scope": "atproto",
         "redirect_uri": "http://127.0.0.1/", "state": "s", "code_challenge": "c", "response_mode": "query",
         "prompt": None, "login_hint": None, "dpop_jkt": None, "expires": now + par.LIFE_S, "ends": now + par.LONGEST_S,
     }  # fmt: skip
@@ -36,20 +35,26 @@ def test_a_request_lives_five_minutes_after_each_look_and_an_hour_at_most():
     assert requests.find(par.PREFIX + "q") is None
 
 
-def test_strangers_push_each_other_out_but_not_the_one_that_is_open(monkeypatch):
+def test_strangers_push_each_other_out_the_unopened_first_and_never_the_owners(monkeypatch):
     monkeypatch.setattr(par, "MAX_REQUESTS", 3)
     clock = Hands()
     requests = Requests(clock)
-    requests.add(request(clock, "owner", browser="b"))
+    requests.add(request(clock, "opened", browser="b"))
     for number in range(10):
         requests.add(request(clock, f"stranger{number}"))
-    assert requests.find(par.PREFIX + "owner") is not None
+    opened = requests.find(par.PREFIX + "opened")
+    assert opened is not None
     assert requests.find(par.PREFIX + "stranger9") is not None
     assert requests.find(par.PREFIX + "stranger0") is None
-    for name in ("stranger8", "stranger9"):
+    opened.is_owners = True
+    for number in range(10):
+        requests.add(request(clock, f"flood{number}", browser="c"))
+    assert requests.find(opened.uri) is opened, "a flood of opened ones pushes out its own kind"
+    assert requests.find(par.PREFIX + "flood9") is not None
+    for name in ("flood8", "flood9"):
         found = requests.find(par.PREFIX + name)
         assert found is not None
-        found.browser = "b"
+        found.is_owners = True
     with pytest.raises(Unavailable):
         requests.add(request(clock, "late"))
 
