@@ -6,6 +6,7 @@ the owner meets it elsewhere. A wrong word here misleads somebody into giving so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,19 +30,32 @@ GROUPS = (SEE, WRITE, MANAGE)
 
 _COLLECTIONS = {
     "app.bsky.actor.profile": "your profile",
+    "app.bsky.actor.status": "your live status",
     "app.bsky.feed.post": "your posts",
     "app.bsky.feed.like": "your likes",
     "app.bsky.feed.repost": "your reposts",
-    "app.bsky.feed.threadgate": "who may reply to your posts",
-    "app.bsky.feed.postgate": "who may quote your posts",
+    "app.bsky.feed.threadgate": "the rules for who may reply to your posts",
+    "app.bsky.feed.postgate": "the rules for who may quote your posts",
     "app.bsky.feed.generator": "your feeds",
-    "app.bsky.graph.follow": "whom you follow",
-    "app.bsky.graph.block": "whom you block",
+    "app.bsky.graph.follow": "the list of whom you follow",
+    "app.bsky.graph.block": "the list of whom you block",
     "app.bsky.graph.list": "your lists",
-    "app.bsky.graph.listitem": "who is on your lists",
+    "app.bsky.graph.listitem": "the members of your lists",
     "app.bsky.graph.listblock": "the lists you block",
     "app.bsky.graph.starterpack": "your starter packs",
+    "app.bsky.graph.verification": "whom you vouch for",
 }
+_EVERYTHING = "anything you publish: posts, likes, follows and all other records"
+_METHODS = {
+    "app.bsky.actor.getPreferences": "your settings",
+    "app.bsky.actor.putPreferences": "change your settings",
+    "app.bsky.bookmark.getBookmarks": "your bookmarks",
+    "app.bsky.feed.getTimeline": "your timeline",
+    "app.bsky.notification.listNotifications": "your notifications",
+    "com.atproto.moderation.createReport": "report others",
+}
+_READING = re.compile(r"(get|list|search|describe|resolve|query|check|count)([A-Z]|$)")
+"""How the names of methods begin that only read, as everybody names them."""
 _ACTIONS = {"create": "add to", "update": "change", "delete": "delete from"}
 _STATIC = {
     GENERIC: (
@@ -93,14 +107,18 @@ def describe(scopes: Iterable[str], sets: Mapping[str, PermissionSet]) -> list[I
 
 
 def _describe_set(scope: str, include: Include, permission_set: PermissionSet | None) -> Item:
-    authority = ".".join(reversed(include.nsid.split(".")[:-1]))
+    authority = _authority(include.nsid)
     if permission_set is None:
         return Item(scope, WRITE, f"A set of permissions published by {authority}.")
-    granted = [_words(permission)[1] for permission in expand(include, permission_set)]
-    title = permission_set.title or include.nsid
-    words = f"“{title}”, a set of permissions published by {authority}."
-    more = [f"and {len(granted) - _MAX_DETAILS} more"] if len(granted) > _MAX_DETAILS else []
-    return Item(scope, WRITE, words, (*granted[:_MAX_DETAILS], *more))
+    granted = [_words(permission) for permission in expand(include, permission_set)]
+    group = max((group for group, _ in granted), key=GROUPS.index, default=SEE)
+    words = f"A set of permissions published by {authority}, which calls it “{permission_set.title or include.nsid}”."
+    if not granted:
+        return Item(scope, group, f"{words} It allows nothing here.")
+    said = [f"In the words of {authority}: “{permission_set.detail}”"] if permission_set.detail else []
+    lines = [line for _, line in granted]
+    more = [f"And {len(lines) - _MAX_DETAILS} more."] if len(lines) > _MAX_DETAILS else []
+    return Item(scope, group, words, (*said, *lines[:_MAX_DETAILS], *more))
 
 
 def _words(permission: Permission) -> tuple[str, str]:
@@ -108,7 +126,7 @@ def _words(permission: Permission) -> tuple[str, str]:
         case Repo():
             return WRITE, _repo_words(permission)
         case Rpc():
-            return SEE, _rpc_words(permission)
+            return _rpc_words(permission)
         case Blob():
             return WRITE, _blob_words(permission)
         case Account():
@@ -121,26 +139,39 @@ def _words(permission: Permission) -> tuple[str, str]:
 
 
 def _repo_words(permission: Repo) -> str:
+    what = _EVERYTHING if "*" in permission.collections else _joined(_collection_words(permission.collections))
     if permission.actions == {"create", "update", "delete"}:
-        verb = "Add, change and delete"
-        what = "any of your records" if "*" in permission.collections else _names(permission.collections)
-        return f"{verb}: {what}."
-    verbs = " and ".join(_ACTIONS[action] for action in _ACTIONS if action in permission.actions).capitalize()
-    what = "any of your records" if "*" in permission.collections else _names(permission.collections)
-    return f"{verbs}: {what}."
+        return f"Add, change and delete {what}."
+    verbs = _joined([_ACTIONS[action] for action in _ACTIONS if action in permission.actions])
+    return f"{verbs.capitalize()} {what}."
 
 
-def _names(collections: Iterable[str]) -> str:
-    return ", ".join(
-        f"{_COLLECTIONS[name]} ({name})" if name in _COLLECTIONS else f"records of the kind {name}"
-        for name in sorted(collections)
-    )
+def _collection_words(collections: Iterable[str]) -> list[str]:
+    """Known kinds of records by their names, others by who defines them."""
+    found, others = [], dict[str, list[str]]()
+    for name in sorted(collections):
+        if name in _COLLECTIONS:
+            found.append(f"{_COLLECTIONS[name]} ({name})")
+        else:
+            others.setdefault(_authority(name), []).append(name)
+    return found + [f"what {authority} keeps with you ({', '.join(names)})" for authority, names in others.items()]
 
 
-def _rpc_words(permission: Rpc) -> str:
-    what = "anything" if "*" in permission.methods else ", ".join(sorted(permission.methods))
+def _rpc_words(permission: Rpc) -> tuple[str, str]:
     where = "any service" if permission.aud == "*" else _service(permission.aud)
-    return f"Ask {where} in your name for: {what}."
+    if "*" in permission.methods:
+        return WRITE, f"Do anything at {where} in your name."
+    methods = sorted(permission.methods)
+    what = ", ".join(f"{_METHODS[name]} ({name})" if name in _METHODS else name for name in methods)
+    if any(_is_chat(name) for name in methods):
+        return WRITE, f"Use your direct messages at {where}: {what}."
+    if all(_READING.match(name.rpartition(".")[2]) for name in methods):
+        return SEE, f"See what {where} shows to you alone: {what}."
+    return WRITE, f"Act at {where} in your name: {what}."
+
+
+def _is_chat(method: str) -> bool:
+    return method.lower().startswith("chat.bsky.")
 
 
 def _service(aud: str) -> str:
@@ -148,11 +179,20 @@ def _service(aud: str) -> str:
     return did.removeprefix("did:web:") if did.startswith("did:web:") else did
 
 
+def _authority(nsid: str) -> str:
+    """The domain whose owner defines a name."""
+    return ".".join(reversed(nsid.split(".")[:-1]))
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def _blob_words(permission: Blob) -> str:
     if "*/*" in permission.accept:
         return "Upload files of any kind."
-    kinds = [_FILES.get(pattern, pattern) for pattern in sorted(permission.accept)]
-    return f"Upload {', '.join(kinds)}."
+    kinds = [_FILES.get(pattern, f"files of the kind {pattern}") for pattern in sorted(permission.accept)]
+    return f"Upload {_joined(kinds)}."
 
 
 def _is_grave(permission: Permission) -> bool:
@@ -160,6 +200,8 @@ def _is_grave(permission: Permission) -> bool:
     match permission:
         case Repo():
             return "*" in permission.collections and "delete" in permission.actions
+        case Rpc():
+            return "*" in permission.methods or any(_is_chat(name) for name in permission.methods)
         case Identity():
             return True
         case Account():
