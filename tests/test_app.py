@@ -103,6 +103,21 @@ def test_with_nothing_prepared_it_makes_a_box_and_says_how_to_post(
         assert "recovery key" in said
 
 
+def test_systemd_is_told_when_it_answers_and_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Type=notify: `systemctl restart` must not return before requests are answered."""
+    port = free_port()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        monkeypatch.setitem(ENVIRONMENT, "NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with serving(tmp_path / "box", port) as process:
+            assert manager.recv(100) == b"READY=1"
+            assert ask(port, "GET", "/xrpc/_health") is not None
+            process.terminate()
+            assert manager.recv(100) == b"STOPPING=1"
+            assert process.wait(60) == 0
+
+
 def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
     port = free_port()
     with serving(tmp_path / "box", port) as process:

@@ -14,6 +14,10 @@ from pds_lite.box import setup
 from pds_lite.box.setup import Prepared
 from pds_lite.errors import BadInput
 
+SERVICE_UNIT = Path("/etc/systemd/system/pds-lite.service")
+SERVICE_DATA_DIR = Path("/var/lib/pds-lite")
+"""Where firmware/install puts the service and its data."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The contract of decisions.md."""
@@ -95,4 +99,10 @@ def print_prepared(prepared: Prepared, data_dir: Path, hostname: str) -> None:
     if prepared.claim_code is not None:
         print(f"  claim code    {prepared.claim_code}")
         print("                Give it as the invite code when you create or move your account here.")
-    print(f"Next: pds-lite serve --data-dir {data_dir}")
+    print(f"Next: {_next_step(data_dir)}")
+
+
+def _next_step(data_dir: Path) -> str:
+    if data_dir == SERVICE_DATA_DIR and SERVICE_UNIT.exists():
+        return "sudo systemctl restart pds-lite"
+    return f"pds-lite serve --data-dir {data_dir}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import pwd
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 
 from pds_lite import ujson
 from pds_lite.cli import daemon, repo_diff
+from pds_lite.errors import BadInput
 
 _PIECE = 1 << 20
 
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, sentence in (
         ("export", "write the repository to FILE, a CAR; - is standard output"),
-        ("import", "replace the repository by the CAR in FILE"),
+        ("import", "replace the repository by the CAR in FILE; - is standard input"),
         ("verify", "check every block, the tree and the signature as a stranger would"),
         ("diff", "compare two repositories byte for byte; exit status 0 if they are the same, 1 if not, 2 on trouble"),
     ):
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "export":
         answer = _export(arguments)
     elif arguments.action == "import":
-        with arguments.file.open("rb") as file:
+        with _reading(arguments.file) as file:
             answer = daemon.run(arguments.data_dir, "repo.import", body=lambda: _pieces(file))
     else:
         answer = daemon.run(arguments.data_dir, "repo.verify")
@@ -57,7 +59,7 @@ def _export(arguments: argparse.Namespace) -> Any:
         return daemon.run(arguments.data_dir, "repo.export", receive=_writer(sys.stdout.buffer))
     partial = target.with_name(f".{target.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with _writing(partial, target) as file:
             answer = daemon.run(arguments.data_dir, "repo.export", receive=_writer(file))
             file.flush()
             os.fsync(file.fileno())
@@ -65,6 +67,28 @@ def _export(arguments: argparse.Namespace) -> Any:
     finally:
         partial.unlink(missing_ok=True)
     return answer
+
+
+def _reading(source: Path) -> BinaryIO:
+    if str(source) == "-":
+        return os.fdopen(0, "rb", closefd=False)
+    try:
+        return source.open("rb")
+    except PermissionError:
+        raise _forbidden("read", source, f"repo import - < {source}") from None
+
+
+def _writing(partial: Path, target: Path) -> BinaryIO:
+    try:
+        return partial.open("wb")
+    except PermissionError:
+        raise _forbidden("write", target, f"repo export - > {target}") from None
+
+
+def _forbidden(verb: str, path: Path, way_round: str) -> BadInput:
+    """An installed box runs its commands as the service's user, who has no business in other people's folders."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return BadInput(f"the user {user} may not {verb} {path}", hint=f"pds-lite {way_round}")
 
 
 def _writer(file: BinaryIO) -> Callable[[bytes], None]:

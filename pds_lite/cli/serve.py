@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pds_lite import config as settings
 from pds_lite.app import build, open_box
-from pds_lite.box import setup
+from pds_lite.box import readiness, setup
 from pds_lite.config import Config
 
 DEFAULT_PORT = 2583
@@ -39,11 +39,13 @@ async def _serve(config: Config) -> None:
 
     def ready() -> None:
         print(f"pds-lite serves {config.public_url} on {config.host}:{config.port}", file=sys.stderr, flush=True)
+        readiness.notify(readiness.READY)
 
     try:
         app.start()
         await app.serve(ready)
     finally:
+        readiness.notify(readiness.STOPPING)
         await app.stop()
 
 

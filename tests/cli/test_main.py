@@ -102,6 +102,51 @@ def test_mistakes_are_answered_with_what_mends_them(run: Any, tmp_path: Path) ->
     assert (status, "missing.car" in text) == (1, True)
 
 
+def test_the_next_step_of_an_installed_box_is_its_service(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("init", "--hostname", "localhost:2583", "--dev", "--empty", "--data-dir")
+    monkeypatch.setattr("pds_lite.cli.init.SERVICE_DATA_DIR", tmp_path / "box")
+    monkeypatch.setattr("pds_lite.cli.init.SERVICE_UNIT", tmp_path / "pds-lite.service")
+    (tmp_path / "pds-lite.service").touch()
+
+    assert "Next: sudo systemctl restart pds-lite" in run(*words, tmp_path / "box")[1]
+    assert f"Next: pds-lite serve --data-dir {tmp_path / 'mine'}" in run(*words, tmp_path / "mine")[1]
+
+
+def test_a_repository_goes_out_and_in_by_pipes(run: Any, tmp_path: Path) -> None:
+    """The only way for a box whose commands run as the service's user, who cannot read the owner's files."""
+    box = tmp_path / "box"
+    init(run, box)
+    command = [sys.executable, "-m", "pds_lite", "repo"]
+
+    exported = subprocess.run([*command, "export", "-", "--data-dir", box], capture_output=True, check=True).stdout
+    run("account", "deactivate", "--data-dir", box)
+    words = [*command, "import", "-", "--data-dir", box, "--json"]
+    done = subprocess.run(words, input=exported, capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["commit"] == run("repo", "verify", "--data-dir", box, "--json")[1]["commit"]
+
+
+@pytest.mark.parametrize(("action", "pipe"), [("export", "export - >"), ("import", "import - <")])
+def test_a_file_that_is_not_ours_to_touch_is_named_with_the_way_round(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, pipe: str
+) -> None:
+    init(run, tmp_path / "box")
+
+    def refuse(*_words: Any, **_named: Any) -> Any:
+        raise PermissionError(13, "Permission denied")  # root, who may run these tests, is refused nothing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        status, text = run("repo", action, tmp_path / "my.car", "--data-dir", tmp_path / "box")
+
+    assert status == 1
+    assert f"{tmp_path / 'my.car'}" in text
+    assert f"try: pds-lite repo {pipe} {tmp_path / 'my.car'}" in text
+
+
 def test_doctor_names_what_is_wrong_with_a_store(run: Any, tmp_path: Path) -> None:
     init(run, tmp_path / "box")
     assert run("doctor", "--store", "--data-dir", tmp_path / "box", "--json")[0] == 0
