@@ -114,20 +114,23 @@ class WritePlan:
 
     def store_references(self, txn: WriteTxn, rev: str) -> None:
         """Brings blob references and backlinks in line with the changed records."""
+        ended: list[tuple[Cid, bytes]] = []
         for cell in self.changes:
             collection, _, rkey = cell.path.decode().partition("/")
             old_blobs, old_subject = _references(cell.old, collection)
             new_blobs = {blob.cid for blob in cell.write.blobs} if cell.write is not None else set()
             for cid in new_blobs - old_blobs:
                 blob_store.reference(txn, cid, cell.path, rev)
-            for cid in old_blobs - new_blobs:
-                blob_store.dereference(txn, cid, cell.path)
+            ended += [(cid, cell.path) for cid in old_blobs - new_blobs]
             subject = cell.write.subject if cell.write is not None else None
             if subject != old_subject:
                 if old_subject is not None:
                     backlink_store.remove(txn, old_subject, rkey)
                 if subject is not None:
                     backlink_store.add(txn, subject, rkey)
+        # After all new ones: a blob that moves from one record to another must not be without any on the way.
+        for cid, path in ended:
+            blob_store.dereference(txn, cid, path)
 
 
 _NO_BLOBS: frozenset[Cid] = frozenset()

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 def replace_references(txn: WriteTxn, wanted: Sequence[tuple[Cid, bytes, str]]) -> None:
     """Makes (blob, path of the record, rev that wrote it) in `wanted` the only references there are."""
     keys = {blob_ref_key(cid, path) for cid, path, _rev in wanted}
-    for key, value in list(txn.scan(Table.BLOB_REFS)):
+    ended = []
+    for key, value in txn.scan(Table.BLOB_REFS):
         if key in keys:
             keys.remove(key)
         else:
-            dereference(txn, blob_cid(key), value[8:])
+            ended.append((blob_cid(key), value[8:]))
     for cid, path, rev in wanted:
         if blob_ref_key(cid, path) in keys:
             reference(txn, cid, path, rev)
+    # After all new ones: a blob that moves from one record to another must not be without any on the way.
+    for cid, path in ended:
+        dereference(txn, cid, path)

@@ -213,6 +213,34 @@ def test_blobs_must_be_here_with_the_stated_type_and_size_and_go_with_their_last
     run(story())
 
 
+def test_a_blob_that_moves_to_another_record_in_one_commit_stays(tmp_path: Path) -> None:
+    """As when a client deletes a draft and creates the post with its picture at once, in either order."""
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+
+            async def body() -> Any:
+                yield b"some text"
+
+            blob = await repo.blobs.upload(body(), "text/plain", 9)
+            cid = Cid.parse(blob["ref"]["$link"])
+            await repo.put({"b": dict(blob, ref=dict(blob["ref"]))}, "draft")
+            delete = RecordWrite("delete", THING, "draft")
+            create = RecordWrite("create", THING, "post", {"b": dict(blob, ref=dict(blob["ref"]))}, validate=False)
+            await repo.writer.apply_writes([delete, create])
+            await repo.blobs.sweep()
+            assert repo.blobs.row(cid).refs == 1
+            assert Path(repo.blobs.path(cid)).read_bytes() == b"some text"
+            delete = RecordWrite("delete", THING, "post")
+            create = RecordWrite("create", THING, "again", {"b": dict(blob, ref=dict(blob["ref"]))}, validate=False)
+            await repo.writer.apply_writes([create, delete])
+            await repo.blobs.sweep()
+            assert repo.blobs.row(cid).refs == 1
+            assert Path(repo.blobs.path(cid)).read_bytes() == b"some text"
+
+    run(story())
+
+
 def test_parallel_writes_make_one_linear_history(tmp_path: Path) -> None:
     async def story() -> None:
         async with open_repo(tmp_path) as repo:

@@ -71,14 +71,12 @@ class Driver:
         plan = build_commit(DID, before, writes, rev, some_sign, partial(repo_store.load_subtree, txn))
         repo_store.apply_commit(txn, plan)
         event_log.append(txn, self.now, firehose.commit_frame(self.now, TIME, plan))
-        for path, block in changes.items():
-            previous = old[path]
-            had = blobs_in(previous.block) if previous else set()
-            has = blobs_in(block) if block is not None else set()
-            for cid in has - had:
-                blob_store.reference(txn, cid, path, rev)
-            for cid in had - has:
-                blob_store.dereference(txn, cid, path)
+        had = {(cid, path) for path, record in old.items() if record is not None for cid in blobs_in(record.block)}
+        has = {(cid, path) for path, block in changes.items() if block is not None for cid in blobs_in(block)}
+        for cid, path in has - had:
+            blob_store.reference(txn, cid, path, rev)
+        for cid, path in had - has:
+            blob_store.dereference(txn, cid, path)
         txn.after_abort(lambda: setattr(self, "head", before))
         self.head = plan.head
         return rev
