@@ -228,12 +228,12 @@ def _sparsify(node: Node, cut: int, low: bytes | None, high: bytes | None) -> No
     bounds = (low, *node.keys, high)
     trees: list[Tree | None] = []
     for index, tree in enumerate(node.trees):
-        if not isinstance(tree, Node) or not tree.block:
+        if not isinstance(tree, Node):
             trees.append(tree)
-        elif tree.layer < cut:
+        elif tree.layer < cut:  # the root of a tree that was lower may come here without a block
             trees.append(Stub(tree.cid, tree.layer, bounds[index], bounds[index + 1], tree.rev))
         else:
-            trees.append(_sparsify(tree, cut, bounds[index], bounds[index + 1]))
+            trees.append(_sparsify(tree, cut, bounds[index], bounds[index + 1]) if tree.block else tree)
     return Node(node.layer, node.keys, node.values, tuple(trees), node.cid, b"", node.rev)
 
 

@@ -24,7 +24,7 @@ from pds_lite.atproto.mst.tree import (
     walk_nodes,
 )
 from pds_lite.errors import BadTree, StoreBroken, TooLarge
-from tests.atproto.repos import KEYS, LAYERS, Records, full_tree, slow_root
+from tests.atproto.repos import KEYS, LAYERS, Records, full_tree, slow_layer, slow_root
 
 VALUE = Cid.of_cbor(b"record")
 OTHER = Cid.of_cbor(b"other")
@@ -201,6 +201,25 @@ def test_a_stub_gets_its_new_bound_when_a_higher_key_comes_to_stand_beside_it():
         records[key] = VALUE
         seal(root, "")
         root = sparsify(root)
+        assert dict(walk(root, Records(records).load)) == records
+        assert root.cid == slow_root(records)
+
+
+@pytest.mark.parametrize("layer", [2, 3, 5])
+def test_the_root_of_a_low_tree_becomes_a_stub_when_a_higher_key_makes_it_a_child(layer):
+    """It was kept as it is while it was the root; below another node it would keep the Stubs and bounds of that day."""
+    last = max(LAYERS[1])
+    records = {key: VALUE for key in LAYERS[0] + LAYERS[1] if key <= last}
+    root = sparsify(full_tree(records))
+    assert root.layer == 1
+    assert root.trees[-1] is None, "nothing beside the new key, so put takes the old root as it is"
+    high = next(key for key in (b"com.example.z/%d" % number for number in range(20_000)) if slow_layer(key) == layer)
+    for key in (high, last + b"0", last + b"1", last + b"2"):
+        root = put(root, key, VALUE, Records(records).load)
+        records[key] = VALUE
+        seal(root, "")
+        root = sparsify(root)
+        assert all(node.layer >= 2 for node in sparse_parts(root)[0])
         assert dict(walk(root, Records(records).load)) == records
         assert root.cid == slow_root(records)
 
