@@ -311,6 +311,26 @@ def test_pictures_of_the_old_form_move_along(tmp_path: Path) -> None:
     run(story())
 
 
+def test_a_blob_that_another_record_names_after_an_import_stays(tmp_path: Path) -> None:
+    value = {"$type": THING, "b": {"$type": "blob", "ref": Cid.of_raw(b"picture"), "mimeType": "image/jpeg", "size": 7}}
+
+    async def story() -> None:
+        async with open_repo(tmp_path, status="deactivated") as repo:
+            await load(repo, tmp_path, make_car({f"{THING}/a": value}))
+
+            async def upload() -> AsyncIterator[bytes]:
+                yield b"picture"
+
+            await repo.blobs.upload(upload(), "image/jpeg", 7)
+            await load(repo, tmp_path, make_car({f"{THING}/b": value}))
+            await repo.blobs.sweep()
+            with repo.store.read() as txn:
+                assert blob_store.blob_counts(txn) == (1, 1)
+            assert Path(repo.blobs.path(Cid.of_raw(b"picture"))).exists()
+
+    run(story())
+
+
 def test_a_car_over_the_limit_is_refused_before_it_is_on_the_disk(tmp_path: Path) -> None:
     car = make_car(many(200))
 
