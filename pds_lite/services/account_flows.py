@@ -155,7 +155,8 @@ class AccountFlows:
 def code_mail(purpose: Purpose, code: str, handle: str) -> tuple[str, str]:
     """(subject, text) of the mail with a code; the code stands in it once, and nothing else looks like one."""
     lines = [
-        f"{codes.WORDS[purpose]}: @{handle}",
+        f"{codes.WORDS[purpose]}:",
+        f"@{handle}",
         "",
         "Type this code where you were asked for it. It is good for one hour,",
         "and for one use.",
