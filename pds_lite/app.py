@@ -36,6 +36,7 @@ from pds_lite.services.codes import Codes
 from pds_lite.services.crawlers import Crawlers
 from pds_lite.services.feed_generators import FeedGenerators
 from pds_lite.services.handle_change import HandleChange
+from pds_lite.services.handle_check import HandleCheck
 from pds_lite.services.identity import Identity
 from pds_lite.services.key_rotation import KeyRotation
 from pds_lite.services.local_views import LocalViews
@@ -283,6 +284,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
             store, clock, identity=identity, accounts=accounts, plc_account=plc, every=config.plc_watch_s
         ),
         handles=HandleChange(config, identity, accounts, plc),
+        handle_check=HandleCheck(config, clock, identity, accounts),
         key_rotation=KeyRotation(config, store, keys, identity=identity, accounts=accounts, repo=repo, plc=plc),
         codes=codes,
         mailer=mailer,

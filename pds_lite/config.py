@@ -87,6 +87,10 @@ def _url(value: Any) -> str:
     return text.rstrip("/")
 
 
+def _optional_url(value: Any) -> str | None:
+    return _url(value) if value else None
+
+
 def _mail_url(value: Any) -> str | None:
     text = _text(value)
     if text and urlsplit(text).scheme not in ("smtp", "smtps"):
@@ -173,6 +177,10 @@ class Config:
     """For Basic authentication of administration methods; without it they are closed."""
     smtp_url: str | None = _setting(_mail_url, None)
     smtp_from: str | None = _setting(_optional_text, None)
+    contact_email: str | None = _setting(_optional_text, None)
+    """Of whoever runs this box; shown to everybody (describeServer), as are the two below."""
+    privacy_policy_url: str | None = _setting(_optional_url, None)
+    terms_of_service_url: str | None = _setting(_optional_url, None)
     blob_limit: int = _setting(_number(1, 1 << 40), 300 * _MIB)
     import_limit: int = _setting(_number(_MIB, 1 << 40), 4096 * _MIB)
     """Bytes of one CAR that importRepo takes: ten times the largest repositories known."""

@@ -1,8 +1,9 @@
 """First run: from an empty data directory to a box with its account, or one that waits for it with a claim code.
 
 Rules that hold here
-- What is shown once (password, recovery key, claim code) is returned to the caller for showing and kept nowhere. Of the
-  recovery key only the public half ever reaches the DID document.
+- What is shown once (password, recovery key) is handed to the caller for showing and kept nowhere; the account is
+  stored only after that, so that no power cut leaves one whose recovery key nobody has seen. Of the recovery key only
+  the public half ever reaches the DID document. A claim code that nobody has seen can be made anew.
 - A genesis made without a network waits in the account's row; nothing here needs the internet unless asked to publish.
 """
 
@@ -21,10 +22,12 @@ from pds_lite.storage import account_store
 from pds_lite.storage.store import DATA_FILE, STORE_FOLDER, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pds_lite.config import Config
     from pds_lite.services.bundle import Services
+    from pds_lite.storage.account_store import Account
 
 K256_PRIVATE = b"\x81\x26"
 """Multicodec of a secp256k1 private key, as a varint: the form other atproto tools take a rotation key in."""
@@ -63,11 +66,19 @@ def default_handle(config: Config) -> str:
 
 
 async def make_account(
-    services: Services, *, handle: str | None, email: str, password: str | None, did_method: str, publish: bool
+    services: Services,
+    *,
+    handle: str | None,
+    email: str,
+    password: str | None,
+    did_method: str,
+    publish: bool,
+    show: Callable[[Prepared], None] = lambda _: None,
 ) -> Prepared:
     """The account with a new DID: `plc` (with a new recovery key), or `web` for the host name itself.
 
-    Raises BadInput, or UpstreamFailure when the DID was to be published and could not be; then nothing was stored.
+    When `show` returns, a person has been shown what it was given. Raises BadInput, or UpstreamFailure when the DID was
+    to be published and could not be; then nothing was stored.
     """
     chosen = password or passwords.make_password()
     recovery_key = K256Key.generate(secrets.token_bytes(40)) if did_method == "plc" else None
@@ -78,13 +89,21 @@ async def make_account(
         did=services.config.service_did if did_method == "web" else None,
         recovery_key=recovery_key.did_key if recovery_key else None,
     )
-    account = await services.sign_up.create(wanted, publish=publish and did_method == "plc")
-    return Prepared(
-        did=account.did,
-        handle=account.handle,
-        password=None if password else chosen,
-        recovery_key=encode_base58(K256_PRIVATE + recovery_key.export()) if recovery_key else None,
+
+    def prepared(account: Account) -> Prepared:
+        return Prepared(
+            did=account.did,
+            handle=account.handle,
+            password=None if password else chosen,
+            recovery_key=encode_base58(K256_PRIVATE + recovery_key.export()) if recovery_key else None,
+        )
+
+    account = await services.sign_up.create(
+        wanted,
+        publish=publish and did_method == "plc",
+        before_it_is_stored=lambda account: show(prepared(account)),
     )
+    return prepared(account)
 
 
 async def wait_for_claim(services: Services, *, with_code: bool) -> Prepared:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,17 +53,34 @@ def run(arguments: argparse.Namespace) -> int:
             raise BadInput("--password-stdin: the first line of standard input is empty")
     _set_aside(data_dir / settings.FILE_NAME)
     settings.write_initial(data_dir, hostname=arguments.hostname, dev=arguments.dev, plc_url=arguments.plc_url)
+    shown: list[Prepared] = []
+
+    def show(prepared: Prepared) -> None:
+        if arguments.json:
+            print(ujson.dumps(asdict(prepared)))
+        else:
+            print_prepared(prepared, data_dir, arguments.hostname)
+        flush_output()
+        shown.append(prepared)
+
     try:
-        prepared = asyncio.run(_prepare(arguments, password))
+        asyncio.run(_prepare(arguments, password, show))
     except BaseException:
+        if setup.is_prepared(data_dir):
+            raise
         # Only the settings written here: keys and whatever else is in the folder stay for the next try.
         (data_dir / settings.FILE_NAME).unlink(missing_ok=True)
+        if shown:
+            print("pds-lite: nothing was stored: what is shown above is void", file=sys.stderr)
         raise
-    if arguments.json:
-        print(ujson.dumps(asdict(prepared)))
-    else:
-        print_prepared(prepared, data_dir, arguments.hostname)
     return 0
+
+
+def flush_output() -> None:
+    """What was printed has left this process; into a file, it is on the disk."""
+    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):  # a terminal or a pipe has no disk behind it
+        os.fsync(sys.stdout.fileno())
 
 
 def _set_aside(file: Path) -> None:
@@ -69,19 +89,21 @@ def _set_aside(file: Path) -> None:
         file.replace(file.with_name(f"{file.name}.old"))
 
 
-async def _prepare(arguments: argparse.Namespace, password: str | None) -> Prepared:
+async def _prepare(arguments: argparse.Namespace, password: str | None, show: Callable[[Prepared], None]) -> None:
     from pds_lite.app import open_box
 
     async with open_box(arguments.data_dir) as services:
         if arguments.empty:
-            return await setup.wait_for_claim(services, with_code=not arguments.no_claim_code)
-        return await setup.make_account(
+            show(await setup.wait_for_claim(services, with_code=not arguments.no_claim_code))
+            return
+        await setup.make_account(
             services,
             handle=arguments.handle,
             email=arguments.email,
             password=password,
             did_method=arguments.did_method,
             publish=arguments.plc_url is not None,
+            show=show,
         )
 
 

@@ -28,7 +28,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the process's exit status."""
+    """Runs one command; the process's exit status: 0 done, 1 refused or failed, 2 not understood, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(arguments)

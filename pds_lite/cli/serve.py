@@ -71,22 +71,24 @@ def _is_fresh(data_dir: Path) -> bool:
 
 
 def _prepare(data_dir: Path, port: int) -> None:
-    from pds_lite.cli.init import print_prepared
+    from pds_lite.cli.init import flush_output, print_prepared
 
     if not (data_dir / settings.FILE_NAME).exists():
         settings.write_initial(data_dir, hostname=f"localhost:{port}", dev=True)
     hostname = settings.load(data_dir).hostname
 
-    async def prepare() -> setup.Prepared:
+    def show(prepared: setup.Prepared) -> None:
+        print_prepared(prepared, data_dir, hostname)
+        print(_first_post(f"http://{hostname}", prepared.handle or "", prepared.password or ""))
+        flush_output()
+
+    async def prepare() -> None:
         async with open_box(data_dir) as services:
-            return await setup.make_account(
-                services, handle=None, email="", password=None, did_method="plc", publish=False
+            await setup.make_account(
+                services, handle=None, email="", password=None, did_method="plc", publish=False, show=show
             )
 
-    prepared = asyncio.run(prepare())
-    print_prepared(prepared, data_dir, hostname)
-    print(_first_post(f"http://{hostname}", prepared.handle or "", prepared.password or ""))
-    sys.stdout.flush()
+    asyncio.run(prepare())
 
 
 def _first_post(url: str, handle: str, password: str) -> str:

@@ -12,14 +12,21 @@ LIBRARIES = (
     "microdot",
     "uvicorn",
     "httptools",
+    "wsproto",
     "orjson",
     "cbor2",
-    "lmdb",
     "PyNaCl",
+    "lmdb",
+    "zeroconf",
     "coincurve",
     "cryptography",
-    "zeroconf",
+    "dnspython",
+    "Jinja2",
+    "segno",
+    "fido2",
+    "regex",
 )
+"""Every dependency of pyproject.toml, in its order."""
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pds_lite.services.crawlers import Crawlers
     from pds_lite.services.feed_generators import FeedGenerators
     from pds_lite.services.handle_change import HandleChange
+    from pds_lite.services.handle_check import HandleCheck
     from pds_lite.services.identity import Identity
     from pds_lite.services.key_rotation import KeyRotation
     from pds_lite.services.key_store import Keys
@@ -79,6 +80,7 @@ class Services:
     """The account's did:plc: read, signed for, submitted."""
     plc_watch: PlcWatch
     handles: HandleChange
+    handle_check: HandleCheck
     key_rotation: KeyRotation
     codes: Codes
     mailer: Mailer

@@ -23,7 +23,7 @@ from pds_lite.atproto.syntax import is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, BadKey, BadSyntax, PdsError, Unauthorized
 from pds_lite.services.account import PUBLIC_PLC, check_email, hash_new_password
 from pds_lite.services.repo_writer import AccountEvent, Announcement, CommitEvent, IdentityEvent, SyncEvent
-from pds_lite.storage import account_store, identity_store
+from pds_lite.storage import account_store, failpoints, identity_store
 from pds_lite.storage.account_store import Account
 from pds_lite.storage.identity_store import PlcRow
 
@@ -74,9 +74,12 @@ class SignUp:
         self._accounts = accounts
         self._repo = repo
 
-    async def create(self, wanted: NewAccount, *, publish: bool) -> Account:
+    async def create(
+        self, wanted: NewAccount, *, publish: bool, before_it_is_stored: Callable[[Account], None] = lambda _: None
+    ) -> Account:
         """A new account with a new DID, active at once. With `publish` the DID is at the directory before it returns.
 
+        `before_it_is_stored` is called with it when nothing but the storing is left; if it raises, there is no account.
         Raises BadInput (AlreadyExists, InvalidHandle), UpstreamFailure when the directory does not take the operation.
         """
         handle = self._check_handle(wanted.handle)
@@ -91,6 +94,7 @@ class SignUp:
             await self._identity.publish_plc(did, operation)
         elif operation is not None:
             account = replace(account, plc_op=encode(operation))
+        before_it_is_stored(account)
         cid = "" if operation is None else str(plc.op_cid(operation))
         await self._store_account(
             account,
@@ -132,6 +136,12 @@ class SignUp:
             account_store.put_claim(txn, claim)
 
         await self._store.write(change, "claim")
+
+    @property
+    def needs_code(self) -> bool:
+        """False only on a box that lets anybody make its account (development)."""
+        with self._store.read() as txn:
+            return account_store.get_claim(txn) != OPEN_CLAIM
 
     def check_request(self, invite_code: str | None) -> None:
         """Whether anyone may sign up now: before any work is done for a stranger.
@@ -205,6 +215,7 @@ class SignUp:
 
         await self._repo.transact(change, announce)
         self._accounts.adopt(account)
+        failpoints.hit("account.stored")
 
 
 def _check_recovery_key(recovery_key: str) -> str:

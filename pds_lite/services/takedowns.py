@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pds_lite.errors import Unauthorized
+from pds_lite.errors import AccountInactive, Unauthorized
 from pds_lite.services.repo_writer import AccountEvent, Announcement, SyncEvent
 from pds_lite.storage import erasure, takedown_store
 from pds_lite.storage.takedown_store import Takedown
@@ -99,6 +99,14 @@ class Takedowns:
 
     def _index(self) -> None:
         self.paths = frozenset(row.path for row in self._rows.values() if row.path)
+
+
+def require_readable(account: Account) -> None:
+    """For what strangers read of a repository. Raises AccountInactive (RepoTakendown, RepoDeactivated)."""
+    if account.status == TAKEN_DOWN:
+        raise AccountInactive(f"Repo has been takendown: {account.did}", error="RepoTakendown", status=400)
+    if account.status != "active":
+        raise AccountInactive(f"Repo has been deactivated: {account.did}", error="RepoDeactivated", status=400)
 
 
 def require_not_taken_down(account: Account) -> None:

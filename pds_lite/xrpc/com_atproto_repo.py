@@ -10,11 +10,12 @@ import re
 from typing import Any
 
 from pds_lite.atproto.cid import Cid
-from pds_lite.errors import AccountInactive, BadInput, NotFound
+from pds_lite.errors import BadInput, NotFound
 from pds_lite.services.access import ANY_SCOPE, HANDLER_ASKS, Access
 from pds_lite.services.bundle import Services
 from pds_lite.services.record_writes import Action, RecordWrite, Swap
 from pds_lite.services.repo_writer import RecordResult, WriteResult
+from pds_lite.services.takedowns import require_readable
 from pds_lite.storage import blob_store
 from pds_lite.storage.account_store import Account
 from pds_lite.xrpc.responses import Reply
@@ -134,10 +135,10 @@ def _own_repo(services: Services, repo: str) -> Account:
 
 
 def _readable_repo(services: Services, call: Call) -> Account:
-    """_own_repo, unless it is deactivated and somebody else asks."""
+    """_own_repo, unless it is not active and somebody else asks."""
     account = _own_repo(services, call.params["repo"])
-    if account.status != "active" and not call.principal.is_account:
-        raise AccountInactive(f"Repo has been deactivated: {account.did}", error="RepoDeactivated", status=400)
+    if not call.principal.is_account:
+        require_readable(account)
     return account
 
 
@@ -179,7 +180,7 @@ async def describe_repo(services: Services, call: Call) -> dict[str, Any]:
         "did": account.did,
         "didDoc": services.account.did_document() or {"id": account.did},
         "collections": services.reader.collections(),
-        "handleIsCorrect": True,
+        "handleIsCorrect": await services.handle_check.is_correct(),
     }
 
 

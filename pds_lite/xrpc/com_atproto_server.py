@@ -27,16 +27,16 @@ _NS = "com.atproto.server."
 async def describe_server(services: Services, _call: Call) -> dict[str, Any]:
     """What this server is and allows."""
     config = services.config
-    answer: dict[str, Any] = {
+    links = {"privacyPolicy": config.privacy_policy_url, "termsOfService": config.terms_of_service_url}
+    return {
         "did": config.service_did,
         "availableUserDomains": [".test"] if config.dev else [],
-        "inviteCodeRequired": True,
+        "inviteCodeRequired": services.sign_up.needs_code,
         "phoneVerificationRequired": False,
         "blobUploadLimit": config.blob_limit,
-        "links": {},
-        "contact": {},
+        "links": {name: url for name, url in links.items() if url},
+        "contact": {"email": config.contact_email} if config.contact_email else {},
     }
-    return answer
 
 
 @procedure(_NS + "createSession", access=Access.PUBLIC)

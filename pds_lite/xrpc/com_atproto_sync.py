@@ -19,10 +19,10 @@ from typing import Any
 from pds_lite.atproto.car import CONTENT_TYPE as CAR
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.repo import Head
-from pds_lite.errors import AccountInactive, BadInput, NotFound
+from pds_lite.errors import BadInput, NotFound
 from pds_lite.services.access import Access, Kind
 from pds_lite.services.bundle import Services
-from pds_lite.services.takedowns import TAKEN_DOWN
+from pds_lite.services.takedowns import require_readable
 from pds_lite.storage import blob_store
 from pds_lite.storage.account_store import Account
 from pds_lite.storage.blob_store import BlobRow
@@ -50,10 +50,8 @@ def _repo(services: Services, call: Call, did: str) -> Account:
     account = services.account.account
     if account is None or did != account.did:
         raise NotFound(f"Could not find repo for DID: {did[:300]}", error="RepoNotFound")
-    if account.status != "active" and not call.principal.is_account and call.principal.kind is not Kind.ADMIN:
-        if account.status == TAKEN_DOWN:
-            raise AccountInactive(f"Repo has been takendown: {did}", error="RepoTakendown", status=400)
-        raise AccountInactive(f"Repo has been deactivated: {did}", error="RepoDeactivated", status=400)
+    if not call.principal.is_account and call.principal.kind is not Kind.ADMIN:
+        require_readable(account)
     return account
 
 

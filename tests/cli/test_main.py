@@ -1,8 +1,11 @@
 """The command line: its contract, with and without a daemon, and what it says when something is wrong."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,11 @@ import pytest
 
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.atproto.multibase import decode_multibase
+from pds_lite.box import setup
 from pds_lite.cli.main import COMMANDS, main
 from tests.live_box import PASSWORD, live_box
 from tests.plc_server import plc_server
+from tests.served_box import CHECKOUT, environment
 
 
 @pytest.fixture
@@ -216,3 +221,64 @@ def _all_commands(run: Any, folder: Path, did: str, monkeypatch: pytest.MonkeyPa
     assert subprocess.run(words, capture_output=True, check=True).stdout == b"the store is clean\n"
     monkeypatch.setattr("sys.stdin", __import__("io").StringIO("a new password\n"))
     assert run("account", "password", "--password-stdin", *here)[1] == {"password": None}
+
+
+def test_version_names_every_dependency(run: Any) -> None:
+    declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = [re.split(r"[<>=; ]", text)[0] for text in declared]
+    status, answer = run("version", "--json")
+    assert status == 0
+    assert list(answer["libraries"]) == names
+
+
+@pytest.mark.parametrize("words", [["init", "--hostname", "localhost:2583", "--dev"], ["serve", "--no-mdns"]])
+def test_no_power_cut_leaves_an_account_whose_recovery_key_nobody_has_seen(tmp_path: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "pds_lite", words[0], "--data-dir", str(tmp_path / "box"), *words[1:]]
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        settings = environment({"PDS_LITE_FAILPOINT": "account.stored"})
+        killed = subprocess.run(
+            command, cwd=CHECKOUT, env=settings, stdout=file, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    shown = re.search(r"recovery key +(z\w+)", output.read_text())
+    assert shown is not None
+    secret = decode_multibase(shown[1])[2:]
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "box").rglob("*") if path.is_file())
+    assert K256Key.from_bytes(secret).did_key.encode() in stored
+
+
+def test_where_nothing_can_be_shown_nothing_is_stored(tmp_path: Path) -> None:
+    folder = tmp_path / "box"
+    command = [sys.executable, "-m", "pds_lite", "init", "--data-dir", str(folder), "--hostname", "localhost:2583"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--dev"], cwd=CHECKOUT, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert not setup.is_prepared(folder)
+    assert main([*command[3:], "--dev", "--json"]) == 0, "and it can be done again"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init"],
+        ["nonsense"],
+        ["serve", "--port", "many"],
+        ["doctor", "--nonsense"],
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_status_2_and_a_failure_status_1(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main([*words, "--data-dir", str(tmp_path / "none")])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    assert status == 2
+    assert main(["status", "--data-dir", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -9,6 +9,7 @@ import pytest
 
 from pds_lite.atproto.crypto.did_key import parse_did_key
 from pds_lite.atproto.jwt import decode_jws
+from pds_lite.box import setup
 from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
 
 
@@ -30,6 +31,25 @@ def test_describe_server(box: LiveBox) -> None:
     assert described["blobUploadLimit"] == 300 << 20
     assert described["inviteCodeRequired"] is True
     assert described["availableUserDomains"] == [".test"]
+    assert (described["links"], described["contact"]) == ({}, {})
+
+
+def test_describe_server_says_who_runs_it_and_whether_a_code_is_needed(tmp_path: Path) -> None:
+    settings = {
+        "contact_email": "owner@example.com",
+        "privacy_policy_url": "https://example.com/privacy",
+        "terms_of_service_url": "https://example.com/terms",
+    }
+    with live_box(tmp_path / "box", account=False, **settings) as box:
+        assert box.app is not None
+        box.run(setup.wait_for_claim(box.app.services, with_code=False))
+        described = box.get("com.atproto.server.describeServer").json
+    assert described["links"] == {
+        "privacyPolicy": "https://example.com/privacy",
+        "termsOfService": "https://example.com/terms",
+    }
+    assert described["contact"] == {"email": "owner@example.com"}
+    assert described["inviteCodeRequired"] is False
 
 
 @pytest.mark.parametrize("identifier", [HANDLE, "ALICE.test", "@alice.test", "alice@example.com", "DID"])
