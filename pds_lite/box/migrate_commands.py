@@ -35,7 +35,7 @@ async def migrate_status(services: Services, _parameters: Parameters, _channel: 
     status = services.migration().status()
     if status is None:
         raise NotFound("no account is being moved here", hint="pds-lite migrate --from HANDLE")
-    return {"state": "running" if status["running"] else "stopped", **status}
+    return status
 
 
 async def migrate_abandon(services: Services, _parameters: Parameters, _channel: Channel) -> Any:

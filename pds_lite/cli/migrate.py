@@ -20,16 +20,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pds_lite import ujson
+from pds_lite.box.control import RefusedByDaemon
 from pds_lite.cli import daemon
-from pds_lite.errors import BadInput, BadSyntax
+from pds_lite.errors import BadInput, BadSyntax, Unavailable
 
 if TYPE_CHECKING:
     from pds_lite.atproto.crypto import PrivateKey
 
 NEEDED = 3
 _PIECE = 1 << 20
+INTERRUPTED = 130
 _SECRET = frozenset({"password"})
-_CHECK = "after a look at the list above, type yes to go on without these blobs"
+_PROMPTS = {
+    "auth_factor": "sign-in code",
+    "plc_code": "code from the e-mail (empty if none came)",
+    "accept_missing": "go on without these blobs, for good? (yes or no)",
+}
+_GO_ON = {
+    "password": "",
+    "auth_factor": " --auth-factor CODE",
+    "plc_code": " --plc-code CODE    (no mail came: --new-plc-code)",
+    "accept_missing": "    tries them again; with --accept-missing-blobs it goes on without them",
+    "document": "    when the document says so",
+}
+"""Behind `pds-lite migrate`: how to go on with what was asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept-missing-blobs", action="store_true", help="do not stop for blobs that are gone")
     parser.add_argument("--ignore-preflight", action="store_true", help="begin although something is wrong")
     parser.add_argument("--plc-code", metavar="CODE", help="the code that the old host has mailed for the identity")
+    parser.add_argument("--new-plc-code", action="store_true", help="have the old host mail another one")
     parser.add_argument("--auth-factor", metavar="CODE", help="the sign-in code of the old host")
     parser.add_argument("--password-stdin", action="store_true", help="read the old host's password from a line")
     parser.add_argument("--status", action="store_true", help="where the job stands, with each missing blob")
@@ -77,6 +92,7 @@ class _Dialogue:
             "ignore_preflight": arguments.ignore_preflight,
             "accept_missing": "yes" if arguments.accept_missing_blobs else None,
             "plc_code": arguments.plc_code,
+            "new_plc_code": "yes" if arguments.new_plc_code else None,
             "auth_factor": arguments.auth_factor,
         }
 
@@ -87,28 +103,42 @@ class _Dialogue:
         if arguments.new_recovery_key:
             self._given["recovery_key"] = self._make_recovery_key()
         command = "migrate.begin" if arguments.source else "migrate.resume"
+        try:
+            return self._talk(command)
+        except KeyboardInterrupt:
+            text = "Interrupted. A server that runs goes on with the move. Look: pds-lite migrate --status. Go on, or"
+            print(f"\n{text} watch again: pds-lite migrate. Take it back: pds-lite migrate --abandon.", file=sys.stderr)
+            return INTERRUPTED
+        except RefusedByDaemon:
+            raise
+        except Unavailable as problem:
+            hint = "pds-lite migrate, when the server runs again: the move goes on where it was"
+            raise Unavailable(problem.message, hint=hint) from None
+
+    def _talk(self, command: str) -> int:
         while True:
             given = {name: value for name, value in self._given.items() if value}
-            answer = daemon.run(arguments.data_dir, command, given, receive=_tell)
+            answer = daemon.run(self._arguments.data_dir, command, given, receive=_tell)
             if answer["state"] != "needs":
-                _show(arguments, answer)
+                _show(self._arguments, answer)
                 return 0
             self._given.pop(answer["needs"], None)  # used, and not enough
+            self._given.pop("new_plc_code", None)
+            self._given["asked_again"] = True
             reply = self._ask(answer)
             if reply is None:
-                _show(arguments, answer)
+                _show(self._arguments, answer)
                 return NEEDED
             self._given[answer["needs"]] = reply
 
     def _ask(self, answer: dict[str, Any]) -> str | None:
         """The owner's answer, None if there is none."""
         needs = answer["needs"]
-        if needs == "accept_missing":
-            _show_missing(answer)
-            print(_CHECK, file=sys.stderr)
-        print(answer["text"], file=sys.stderr)
         if needs == "document":
             return None
+        if needs == "accept_missing":
+            _show_missing(answer)
+        print(answer["text"], file=sys.stderr)
         reply = _line(needs)
         return None if needs == "accept_missing" and (reply or "").lower() != "yes" else reply
 
@@ -205,7 +235,7 @@ def _read_key() -> PrivateKey:
 
 def _line(what: str, *, is_secret: bool | None = None) -> str | None:
     """A line from the owner: asked for at a terminal, else the next one of standard input; None at its end."""
-    words = what.replace("_", " ")
+    words = _PROMPTS.get(what, what)
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n") or None
     if is_secret or (is_secret is None and what in _SECRET):
@@ -227,16 +257,51 @@ def _show(arguments: argparse.Namespace, answer: dict[str, Any]) -> None:
         print(ujson.dumps(answer))
         return
     _show_missing(answer)
-    words = [f"{answer['state']}: {answer['did']}"]
-    words += [f"step {answer['step']}"] if "step" in answer else []
-    words += [str(answer[name]) for name in ("text", "problem") if answer.get(name)]
-    print("; ".join(words))
+    print(_sentence(answer))
+    if answer.get("problem") and answer["state"] != "needs":
+        print(f"The last run ended with: {answer['problem']}")
     if answer.get("claim_code"):
-        print(f"claim code    {answer['claim_code']}")
-    if answer["state"] == "rehearsed":
-        print("Next: pds-lite migrate, without --rehearse; or pds-lite migrate --abandon")
+        print(f"Another way in, by a tool that asks for an invite code: {answer['claim_code']}")
+    following = _next_command(answer)
+    if following:
+        print(f"Next: {following}")
+
+
+def _sentence(answer: dict[str, Any]) -> str:
+    """What has come of it, for a person."""
+    who = f"{answer['handle']} ({answer['did']})" if answer.get("handle") else str(answer["did"])
+    match answer["state"]:
+        case "done":
+            return f"Done: {who} lives on this box."
+        case "rehearsed":
+            return f"Rehearsed: everything of {who} is on this box, and nothing has changed for the world."
+        case "needs":
+            return f"Waiting: {answer['text']}"
+        case "abandoned":
+            return f"Taken back: {who} stays at {answer['from'] or 'its host'}, and this box is empty."
+    step = f"{answer['step']}: {answer.get('doing', '')}".rstrip(": ")
+    return f"{'Under way' if answer['state'] == 'running' else 'At rest'}: {who} from {answer['from']}, at {step}"
+
+
+def _next_command(answer: dict[str, Any]) -> str:
+    match answer["state"]:
+        case "rehearsed":
+            return "pds-lite migrate    moves it; or pds-lite migrate --abandon, to take it back"
+        case "needs":
+            return f"pds-lite migrate{_GO_ON[answer['needs']]}"
+        case "running":
+            return "pds-lite migrate    watches it"
+        case "stopped" if answer.get("step") != "done":
+            return "pds-lite migrate    goes on"
+    return ""
 
 
 def _show_missing(answer: dict[str, Any]) -> None:
-    for blob in answer.get("missing_blobs", ()):
-        print(f"missing {blob['cid']}: {blob['reason']} ({blob['tries']} tries)", file=sys.stderr)
+    blobs = answer.get("missing_blobs", ())
+    for blob in blobs:
+        if blob["tries"]:
+            times = "once" if blob["tries"] == 1 else f"{blob['tries']} times"
+            print(f"missing {blob['cid']}: {blob['reason']} (tried {times})", file=sys.stderr)
+    untried = sum(not blob["tries"] for blob in blobs)
+    if untried:
+        print(f"{untried} or more blobs are still to be fetched", file=sys.stderr)

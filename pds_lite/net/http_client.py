@@ -17,6 +17,7 @@ Rules that hold here
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -319,7 +320,7 @@ class HttpClient:
             except ssl.SSLCertVerificationError as problem:
                 reason = f"its certificate is not valid ({problem.verify_message})"
             except (OSError, ssl.SSLError) as problem:
-                reason = problem.strerror or type(problem).__name__
+                reason = os.strerror(problem.errno) if problem.errno else problem.strerror or type(problem).__name__
         raise UpstreamFailure(f"{target.host} cannot be reached: {reason}")
 
     async def _addresses(self, target: Target, configured: bool) -> list[str]:

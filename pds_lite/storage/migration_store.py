@@ -54,6 +54,8 @@ class Migration:
     """The account is deactivated at the old host."""
     problem: str = ""
     """What ended the last run, in words."""
+    recovery_key: str = ""
+    """did:key that the owner wants first among the identity's keys; kept for the account's row."""
 
 
 @dataclass(frozen=True, slots=True)

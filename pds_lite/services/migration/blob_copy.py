@@ -4,7 +4,8 @@ Rules that hold here
 - What is missing is the store's own account of it, so the copy can end at any moment and go on.
 - Each blob has an entry in the ledger: how often it was tried and, while it is not here, why not, in words.
 - A blob is here only if its bytes hash to the CID that the record names.
-- A few at a time: a small board has one disk and one line. A full disk ends the copy, since every blob would fail.
+- A few at a time: a small board has one disk and one line. A full disk ends the copy, since every blob would fail; so
+  does a host that answers nothing any more, since that says nothing of the blobs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.errors import BadInput, TooLarge, UpstreamFailure
+from pds_lite.services.migration.old_host import is_silence
 from pds_lite.storage import blob_store, failpoints, migration_store
 from pds_lite.storage.migration_store import HERE, MISSING, LedgerEntry
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 PAGE = 500
+TRANSFERS = 3
+"""How often one that breaks off is begun again."""
+MAX_SILENT = 3 * AT_ONCE
+"""Blobs in a row for which the host did not answer at all."""
 
 
 class BlobCopy:
@@ -37,6 +43,7 @@ class BlobCopy:
         self._did = did
         self._report = report
         self._done = 0
+        self._silent = 0
 
     async def run(self) -> list[Cid]:
         """Tries every missing blob; those that are missing still. Raises StoreFull, UpstreamFailure (SessionEnded)."""
@@ -66,12 +73,13 @@ class BlobCopy:
             entry = migration_store.get_entry(txn, cid)
         reason = ""
         try:
-            async with self._old.stream("com.atproto.sync.getBlob", did=self._did, cid=str(cid)) as answer:
-                reason = await store_blob(self._blobs, cid, answer, answer.headers.get("content-type", ""))
+            reason = await self._fetch(cid)
+            self._silent = 0
         except TooLarge:
             reason = f"larger than this box takes ({self._blobs.limit} bytes); raise PDS_LITE_BLOB_LIMIT"
         except UpstreamFailure as problem:
-            if problem.error == "SessionEnded":
+            self._silent = self._silent + 1 if is_silence(problem) else 0
+            if problem.error == "SessionEnded" or self._silent > MAX_SILENT:
                 raise
             gone = problem.error == "BlobNotFound" or "not found" in problem.message.lower()
             reason = "the old host does not have it any more" if gone else f"the old host: {problem.message}"
@@ -80,6 +88,17 @@ class BlobCopy:
         state = MISSING if reason else HERE
         await self._note(cid, LedgerEntry(state, entry.tries + 1, reason))
         return not reason
+
+    async def _fetch(self, cid: Cid) -> str:
+        """store_blob of what the host serves; once more where the transfer breaks off in the middle."""
+        for left in range(TRANSFERS - 1, -1, -1):
+            async with self._old.stream("com.atproto.sync.getBlob", did=self._did, cid=str(cid)) as answer:
+                try:
+                    return await store_blob(self._blobs, cid, answer, answer.headers.get("content-type", ""))
+                except UpstreamFailure:
+                    if not left:
+                        raise
+        raise AssertionError("unreachable")
 
     async def _note(self, cid: Cid, entry: LedgerEntry) -> None:
         await self._store.write(lambda txn: migration_store.put_entry(txn, cid, entry), "ledger")

@@ -10,6 +10,7 @@ Rules that hold here
 
 from __future__ import annotations
 
+from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import dag_cbor, plc
@@ -21,6 +22,7 @@ from pds_lite.services.plc_account import FIELDS
 from pds_lite.storage import failpoints
 
 if TYPE_CHECKING:
+    from pds_lite.services.bundle import Services
     from pds_lite.services.migration.job import Job
 
 _WRONG_CODE = frozenset({"InvalidToken", "ExpiredToken"})
@@ -30,7 +32,7 @@ async def move_identity(job: Job) -> None:
     """Makes the document lead here. Raises Needs (plc_code, or document for a did:web), UpstreamFailure, BadInput."""
     found = await preflight.check_reachable(job.services)
     if found.level == "error" and not job.row.ignore_preflight:
-        raise BadInput(found.text, hint="the identity must not lead to a box that nobody reaches; --ignore-preflight")
+        raise BadInput(f"the identity must not lead to a box that nobody reaches: {found.text}", hint=found.hint)
     if not is_plc_did(job.row.did):
         raise Needs("document", await _document_text(job))
     operation = await _stored_operation(job)
@@ -40,8 +42,19 @@ async def move_identity(job: Job) -> None:
     failpoints.hit("migrate.signed")
     await job.services.plc.submit(operation)
     failpoints.hit("migrate.submitted")
-    if not await job.services.account.did_document_leads_here():
+    if not await leads_here(job.services):
         raise UpstreamFailure("the directory took the operation but does not show it yet")
+
+
+async def leads_here(services: Services) -> bool:
+    """True if the account's document names this box and its key. Raises UpstreamFailure, NotFound: not known now."""
+    try:
+        await services.account.check_did_document()
+    except BadInput as problem:
+        if problem.error != "IncompatibleDidDoc":
+            raise
+        return False
+    return True
 
 
 async def _stored_operation(job: Job) -> dict[str, Any] | None:
@@ -54,11 +67,11 @@ async def _stored_operation(job: Job) -> dict[str, Any] | None:
 
 
 async def _sign(job: Job) -> dict[str, Any]:
-    if not job.row.code_asked_us:
+    if not job.row.code_asked_us or job.take("new_plc_code") is not None:
         await _ask_for_code(job)
     code = job.take("plc_code")
     if code is None:
-        raise Needs("plc_code", f"{job.row.old_url} has sent a code to your e-mail address")
+        raise Needs("plc_code", _question(job))
     wanted = await _wanted(job)
     try:
         answer = await job.old.post("com.atproto.identity.signPlcOperation", {"token": code.strip(), **wanted})
@@ -67,12 +80,20 @@ async def _sign(job: Job) -> dict[str, Any]:
             raise
         if problem.error == "ExpiredToken":
             await _ask_for_code(job)
-            raise Needs("plc_code", "that code has expired; the old host has sent a new one") from None
+            raise Needs("plc_code", f"that code has expired. {_question(job)}") from None
         raise Needs("plc_code", "the old host does not know that code") from None
-    operation = answer.get("operation") if isinstance(answer, dict) else None
+    operation = answer.get("operation")
     await _check(job, operation, wanted)
     assert isinstance(operation, dict)
     return operation
+
+
+def _question(job: Job) -> str:
+    asked = strftime("%H:%M", localtime(job.row.code_asked_us / 1e6))
+    return (
+        f"{job.row.old_url} was asked at {asked} to send a code to your e-mail address. Until it is given nothing has"
+        " changed for the world; with it your identity leads to this box"
+    )
 
 
 async def _wanted(job: Job) -> dict[str, Any]:
@@ -86,7 +107,7 @@ async def _wanted(job: Job) -> dict[str, Any]:
     except UpstreamFailure as problem:
         job.say(f"the old host does not name its key, so it stays: {problem.message}")
         return wanted
-    theirs = told.get("rotationKeys") if isinstance(told, dict) else None
+    theirs = told.get("rotationKeys")
     if isinstance(theirs, list) and theirs and theirs[-1] != job.services.keys.rotation.did_key:
         wanted["rotationKeys"] = [key for key in wanted["rotationKeys"] if key != theirs[-1]]
     return wanted

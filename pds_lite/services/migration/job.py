@@ -43,9 +43,21 @@ if TYPE_CHECKING:
 
     from pds_lite.services.bundle import Services
 
-STEPS = ("account", "repo", "blobs", "preferences", "compare", "identity", "deactivate", "activate", "retire", "done")
-TRIES = 3
-PAUSE_S = 5.0
+STEPS = {
+    "account": "making the account here, deactivated",
+    "repo": "fetching the repository",
+    "blobs": "fetching the blobs: pictures and videos",
+    "preferences": "fetching the preferences",
+    "compare": "comparing both hosts",
+    "identity": "leading the identity here",
+    "deactivate": "putting the account to rest at the old host",
+    "activate": "activating the account here",
+    "retire": "taking leave of the old host",
+    "done": "",
+}
+"""In order, and what the owner is told of each."""
+PAUSES_S = (5.0, 30.0, 120.0)
+"""After each failure of a host; then the run ends."""
 MAX_ROUNDS = 5
 """How often the copy is begun again in one run because the account was written to at the old host."""
 REPORT_BYTES = 4 << 20
@@ -72,6 +84,7 @@ class Job:
             self._keep_tokens,
             access=row.access_jwt,
             refresh=row.refresh_jwt,
+            say=report,
         )
 
     async def run(self) -> dict[str, Any]:
@@ -81,6 +94,7 @@ class Job:
             while self.row.step != "done":
                 if self.row.rehearse and self.row.step == "identity":
                     return await self._end("rehearsed", "everything is here; nothing has changed for the world")
+                self._report(f"{self.row.step}: {STEPS[self.row.step]}")
                 failpoints.hit(f"migrate.{self.row.step}")
                 await self._step_with_patience()
             return await self._end("done", "the account lives here")
@@ -92,18 +106,18 @@ class Job:
 
     async def _step_with_patience(self) -> None:
         """One step; a host that fails is asked again a little later."""
-        for left in range(TRIES - 1, -1, -1):
+        for pause in (*PAUSES_S, None):
             try:
                 await getattr(self, f"_{self.row.step}")()
                 return
             except UpstreamFailure as problem:
                 if problem.error == "SessionEnded":
                     await self._sign_in_again()
-                elif not left or problem.status < 500:
+                elif pause is None or problem.status < 500:
                     raise
                 else:
-                    self._report(f"{problem.message}; trying again")
-                    await asyncio.sleep(PAUSE_S)
+                    self._report(f"{problem.message}; trying again in {pause:.0f} s")
+                    await asyncio.sleep(pause)
 
     async def save(self, **changes: Any) -> None:
         """Stores the job with these changes."""
@@ -150,20 +164,17 @@ class Job:
         if services.account.account is None:
             password = self.take("password")
             if password is None:
-                raise Needs("password", f"the password of {row.handle} at {row.old_url} is needed")
-            if not row.refresh_jwt:
-                await sign_in(self._old, row.did, password, self.take("auth_factor"))
+                raise Needs("password", f"the password of {row.handle} at {row.old_url}")
             lxm = "com.atproto.server.createAccount"
             proof = await self._old.get("com.atproto.server.getServiceAuth", aud=services.config.service_did, lxm=lxm)
-            principal = await services.service_auth.accept(str(proof["token"]), lxm)
-            session = await self._old.get("com.atproto.server.getSession")
-            email = session.get("email")
+            principal = await services.service_auth.accept(str(proof.get("token")), lxm)
+            email = (await self._old.get("com.atproto.server.getSession")).get("email")
             wanted = NewAccount(
                 row.handle,
                 password,
                 email if isinstance(email, str) else "",
                 did=row.did,
-                recovery_key=self.take("recovery_key"),
+                recovery_key=row.recovery_key or None,
             )
             await services.sign_up.move_in(wanted, principal.did)
             self._report("the account is here, deactivated; its password is that of the old host")
@@ -237,29 +248,25 @@ class Job:
 
     async def _preferences(self) -> None:
         try:
-            found = await self._old.get("app.bsky.actor.getPreferences")
+            given = (await self._old.get("app.bsky.actor.getPreferences")).get("preferences")
+            listed = given if isinstance(given, list) else []
+            wanted = [each for each in listed if isinstance(each, dict) and _is_ours(each.get("$type"))]
+            await self._services.preferences.put(wanted, full_access=True)
+            self._report(f"preferences: {len(wanted)}")
         except UpstreamFailure as problem:
             if problem.status not in (400, 404, 501):
                 raise
             self._report(f"no preferences to take along: {problem.message}")
-        else:
-            given = found.get("preferences") if isinstance(found, dict) else None
-            listed = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
-            wanted = [each for each in listed if str(each.get("$type")).startswith(_WANTED_PREFERENCES)]
-            await self._services.preferences.put(wanted, full_access=True)
-            self._report(f"preferences: {len(wanted)}")
+        except BadInput as problem:
+            self._report(f"the preferences of the old host cannot be kept here: {problem.message}")
         await self._next("compare")
 
     async def _compare(self) -> None:
         if await self._is_behind():
             await self._again()
             return
-        there = await self._old.get("com.atproto.server.checkAccountStatus")
         here = await asyncio.to_thread(account_status, self._services.store)
-        for name, words in (("indexedRecords", "records"), ("expectedBlobs", "blobs"), ("importedBlobs", "blobs here")):
-            self._report(f"{words}: {there.get(name)} there, {here[name]} here")
-        if there.get("indexedRecords") != here["indexedRecords"]:
-            raise UpstreamFailure("the old host counts other records than came from it", status=400)
+        await self._compare_counts(here)
         self._report(f"the commit is the same on both hosts: {here['repoCommit']}")
         if here["importedBlobs"] < here["expectedBlobs"] and not self.row.accept_missing:
             if self.take("accept_missing") is None:
@@ -267,6 +274,23 @@ class Job:
                 raise Needs("accept_missing", f"{gone} blobs could not be had; try again, or go on without them")
             await self.save(accept_missing=True)
         await self._next("identity")
+
+    async def _compare_counts(self, here: Mapping[str, Any]) -> None:
+        """Tells both. What the old host counts may be wrong; the commit, whose hash covers every record, is not."""
+        try:
+            there = await self._old.get("com.atproto.server.checkAccountStatus")
+        except UpstreamFailure as problem:
+            if problem.status not in (400, 404, 501):
+                raise
+            self._report(f"the old host does not count: {problem.message}")
+            return
+        for name, words in (
+            ("indexedRecords", "records"),
+            ("expectedBlobs", "blobs that records name"),
+            ("importedBlobs", "blobs on the disk"),
+        ):
+            mark = "" if there.get(name) == here[name] else "WARN "
+            self._report(f"{mark}{words}: {_count(there.get(name))} there, {here[name]} here")
 
     async def _is_behind(self) -> bool:
         """True if the account was written to at the old host since it was imported."""
@@ -284,7 +308,7 @@ class Job:
         await self.save(step="repo")
 
     async def _identity(self) -> None:
-        if not await self._services.account.did_document_leads_here():
+        if not await identity_step.leads_here(self._services):
             if await self._is_behind():
                 await self._again()
                 return
@@ -293,16 +317,21 @@ class Job:
         self._report("the identity leads here")
 
     async def _deactivate(self) -> None:
+        # The identity leads here: nothing that host says may keep the account from speaking.
         try:
             if not self._services.account.active:
                 await self._import_if_changed()
                 await self._copy_blobs()
+        except (UpstreamFailure, BadInput) as problem:
+            if problem.error == "SessionEnded":
+                raise
+            self._report(f"WARN what was written at the old host in the last minutes is lost: {problem.message}")
+        try:
             await self._rest_there()
         except UpstreamFailure as problem:
             if problem.error == "SessionEnded":
                 raise
-            # The identity leads here: whatever that host still says, nobody listens.
-            self._report(f"the old host does not put the account to rest: {problem.message}")
+            self._report(f"WARN the old host does not put the account to rest: {problem.message}")
         await self._next("activate")
 
     async def _rest_there(self) -> None:
@@ -319,7 +348,16 @@ class Job:
         await self._next("retire")
 
     async def _retire(self) -> None:
-        await self._rest_there()
+        try:
+            await self._rest_there()
+        except UpstreamFailure as problem:
+            if problem.error == "SessionEnded":
+                raise
+            raise UpstreamFailure(
+                f"the account lives here now, but the old host could not be told: {problem.message}",
+                status=400,
+                hint="pds-lite migrate, when that host answers again; nobody listens to it any more",
+            ) from None
         try:
             await self._old.sign_out()
         except UpstreamFailure as problem:
@@ -333,10 +371,23 @@ async def sign_in(old: OldHost, identifier: str, password: str, code: str | None
         return await old.sign_in(identifier, password, code)
     except UpstreamFailure as problem:
         if problem.error == "AuthFactorTokenRequired":
-            raise Needs("auth_factor", "the old host has sent a sign-in code") from None
+            raise Needs(
+                "auth_factor", f"{old.url} wants a sign-in code: out of its e-mail, or of your authenticator app"
+            ) from None
         if problem.status in (400, 401):
-            raise BadInput(f"{old.url} does not let us in: {problem.message}") from None
+            raise BadInput(
+                f"{old.url} does not let us in: {problem.message}",
+                hint="the account's own password at that host, no app password",
+            ) from None
         raise
+
+
+def _is_ours(kind: object) -> bool:
+    return isinstance(kind, str) and kind.startswith(_WANTED_PREFERENCES)
+
+
+def _count(number: object) -> str:
+    return str(number) if isinstance(number, int) else "not told"
 
 
 def job_view(services: Services, row: Migration) -> dict[str, Any]:
@@ -349,6 +400,7 @@ def job_view(services: Services, row: Migration) -> dict[str, Any]:
         "handle": row.handle,
         "from": row.old_url,
         "step": row.step,
+        "doing": STEPS.get(row.step, ""),
         "rehearse": row.rehearse,
         "running": row.is_running,
         "moved": row.is_moved,

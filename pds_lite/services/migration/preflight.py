@@ -15,6 +15,8 @@ from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadData, PdsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pds_lite.services.bundle import Services
 
 LEAST_FREE = 200 << 20
@@ -31,11 +33,13 @@ class Finding:
     level: str
     code: str
     text: str
+    hint: str = ""
+    """What mends an error, if the text does not say it."""
 
 
 async def check_box(services: Services, did: str, handle: str) -> list[Finding]:
     """The box: account, reachability with certificate, clock, handle, room."""
-    findings = [_check_account(services, did), await check_reachable(services), _check_room(services, 0)]
+    findings = [_check_account(services, did), await check_reachable(services)]
     if not services.config.dev and not services.clock.trusted():
         findings.append(Finding("warning", "clock", "nothing confirms this box's clock"))
     findings.append(await _check_handle(services, did, handle))
@@ -61,9 +65,8 @@ async def check_identity(services: Services, did: str, old_url: str) -> list[Fin
     return findings
 
 
-def check_old_host(services: Services, described: Any, handle: str) -> list[Finding]:
+def check_old_host(services: Services, described: Mapping[str, Any], handle: str) -> list[Finding]:
     """What the old host's describeServer tells."""
-    described = described if isinstance(described, dict) else {}
     findings = []
     limit, own = described.get("blobUploadLimit"), services.config.blob_limit
     if isinstance(limit, int) and limit > own:
@@ -77,13 +80,14 @@ def check_old_host(services: Services, described: Any, handle: str) -> list[Find
     return findings
 
 
-def check_sizes(services: Services, status: Any) -> list[Finding]:
+def check_sizes(services: Services, status: Mapping[str, Any]) -> list[Finding]:
     """Whether there is room for what the old host's checkAccountStatus counts."""
-    counts = {name: status.get(name) for name in ("repoBlocks", "expectedBlobs")} if isinstance(status, dict) else {}
-    blocks, blobs = (
-        count if isinstance(count, int) else 0 for count in (counts.get("repoBlocks"), counts.get("expectedBlobs"))
-    )
+    blocks, blobs = (_number(status.get(name)) for name in ("repoBlocks", "expectedBlobs"))
     return [_check_room(services, blocks * BYTES_A_BLOCK * 3 + blobs * BYTES_A_BLOB)]
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _check_account(services: Services, did: str) -> Finding:
@@ -107,8 +111,8 @@ async def check_reachable(services: Services) -> Finding:
     except BadData:
         told = {}
     except PdsError as problem:
-        hint = "is `pds-lite serve` running, and the proxy in front of it?"
-        return Finding("error", "reachable", f"{config.public_url} does not answer: {problem.message}; {hint}")
+        text = f"{config.public_url}, where others will look for this box, does not answer: {problem.message}"
+        return Finding("error", "reachable", text, "start pds-lite serve, and the proxy in front of it; then again")
     if not isinstance(told, dict) or told.get("did") != config.service_did:
         return Finding("error", "reachable", f"{config.public_url} leads to another server than this box")
     return Finding("ok", "reachable", f"{config.public_url} answers")
@@ -129,8 +133,6 @@ async def _check_handle(services: Services, did: str, handle: str) -> Finding:
 def _check_room(services: Services, needed: int) -> Finding:
     free = shutil.disk_usage(services.config.data_dir).free
     if free < LEAST_FREE:
-        return Finding("error", "disk", f"only {free >> 20} MB are free on the disk")
-    if free < needed + LEAST_FREE:
-        text = f"the account may need {needed >> 20} MB, {free >> 20} MB are free on the disk"
-        return Finding("warning", "disk", text)
-    return Finding("ok", "disk", f"{free >> 20} MB are free on the disk")
+        return Finding("error", "disk", f"only {free >> 20} MB are free on the disk", "make room")
+    level = "ok" if free >= needed + LEAST_FREE else "warning"
+    return Finding(level, "disk", f"the account may need {needed >> 20} MB, {free >> 20} MB are free on the disk")

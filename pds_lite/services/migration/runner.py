@@ -12,13 +12,16 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto.did_doc import is_origin
 from pds_lite.atproto.syntax import is_did, parse_handle
-from pds_lite.errors import BadInput, NotFound, PdsError
+from pds_lite.errors import BadInput, NotFound, PdsError, Unavailable, UpstreamFailure
+from pds_lite.services.account import MAX_PASSWORD, MIN_PASSWORD
 from pds_lite.services.migration import preflight
-from pds_lite.services.migration.job import Job, job_view, sign_in
+from pds_lite.services.migration.identity_step import leads_here
+from pds_lite.services.migration.job import STEPS, Job, job_view, sign_in
 from pds_lite.services.migration.needs import Needs
 from pds_lite.services.migration.old_host import OldHost
 from pds_lite.storage import migration_store
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_LINES = 200
+_BEFORE_IDENTITY = frozenset(takewhile(lambda step: step != "identity", STEPS))
 
 
 class MigrationRunner:
@@ -57,28 +61,29 @@ class MigrationRunner:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def status(self) -> dict[str, Any] | None:
-        """The job, None if there is none."""
+        """The job, its `state` running, stopped, rehearsed or done; None if there is none."""
         row = self._row()
-        return None if row is None else job_view(self._services, row)
+        return None if row is None else {"state": self._state(row), **job_view(self._services, row)}
 
     async def begin(self, wanted: Mapping[str, Any], report: Report) -> dict[str, Any]:
         """Begins a job, or goes on with the one of the same account, and follows it.
 
         `wanted`: from (handle, DID or URL), account (with a URL), handle, password, auth_factor, recovery_key,
-        rehearse, ignore_preflight. Raises BadInput with what the preflight found, and what the job raises.
+        rehearse, ignore_preflight, asked_again (the findings were told already). Raises BadInput with what the
+        preflight found, and what the job raises.
         """
         row = self._row()
-        if row is None or (row.step == "account" and self._services.account.account is None):
+        if row is None or self._is_unbegun(row):
             did, old_url = await self._find(str(wanted["from"]), wanted.get("account"))
             try:
-                row = await self._prepare(did, old_url, wanted, report)
+                await self._prepare(did, old_url, wanted, report)
             except Needs as needs:
                 return {"state": "needs", "needs": needs.what, "text": needs.text, "did": did, "from": old_url}
         elif wanted.get("from"):
             did, _old_url = await self._find(str(wanted["from"]), wanted.get("account"))
             if did != row.did:
                 raise BadInput(f"{row.did} is being moved already", hint="pds-lite migrate --status")
-        return await self.go_on(wanted, report)
+        return await self._run_on(wanted, report)
 
     async def go_on(self, answers: Mapping[str, Any], report: Report) -> dict[str, Any]:
         """Goes on with the stored job, or follows it if it runs. Raises NotFound without one, and what it raises."""
@@ -87,7 +92,23 @@ class MigrationRunner:
             raise NotFound("no account is being moved here", hint="pds-lite migrate --from HANDLE")
         if not row.old_url:
             raise BadInput("this account comes from files; give the command with --car again")
-        if self._task is None or self._task.done():
+        if self._is_unbegun(row):
+            # The password becomes this box's, too: it must have been shown to the old host in the same breath.
+            begun = {
+                "from": row.old_url,
+                "account": row.did,
+                "handle": row.handle,
+                "rehearse": row.rehearse,
+                "recovery_key": row.recovery_key,
+            }
+            return await self.begin({**begun, **answers}, report)
+        return await self._run_on(answers, report)
+
+    async def _run_on(self, answers: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        """Starts the stored job unless it runs, and follows it."""
+        row = self._row()
+        assert row is not None
+        if not self._is_at_work():
             rehearse = bool(answers.get("rehearse"))
             ignore = row.ignore_preflight or bool(answers.get("ignore_preflight"))
             row = await self._change(row, rehearse=rehearse, ignore_preflight=ignore)
@@ -100,24 +121,50 @@ class MigrationRunner:
         Raises NotFound without a job, BadInput once the identity leads here.
         """
         row = self._row()
-        if row is None or row.step == "done":
+        if row is None:
             raise NotFound("no account is being moved here")
+        if row.step == "done":
+            raise NotFound("the move is done: there is nothing to take back")
         await self.stop()
         row = self._row()
         assert row is not None
         services = self._services
         account = services.account.account
         is_here = account is not None and account.did == row.did
-        if row.is_moved or (is_here and await services.account.did_document_leads_here()):
+        if row.is_moved or (is_here and await self._is_led_here(row)):
             raise BadInput(
                 "the identity leads here already: there is nothing to go back to", hint="pds-lite migrate (to finish)"
             )
         with contextlib.suppress(PdsError):  # a host that is gone has no session either
             await self._old_host(row).sign_out()
         if is_here:
-            await services.deletion.delete(row.did, announce=False)
-        await services.store.write(migration_store.delete_migration, "migration")
-        return {"state": "abandoned", "did": row.did, "from": row.old_url}
+            await services.deletion.delete(row.did, announce=False)  # and with it the job, in the same step
+        else:
+            await services.store.write(migration_store.delete_migration, "migration")
+        return {"state": "abandoned", "did": row.did, "handle": row.handle, "from": row.old_url}
+
+    async def _is_led_here(self, row: Migration) -> bool:
+        """As the world sees it. Raises UpstreamFailure when that cannot be known and the identity may have moved."""
+        try:
+            return await leads_here(self._services)
+        except PdsError:
+            if row.step in _BEFORE_IDENTITY:
+                return False
+            raise
+
+    def _state(self, row: Migration) -> str:
+        if self._is_at_work():
+            return "running"
+        if row.step == "done":
+            return "done"
+        return "rehearsed" if row.rehearse and row.step == "identity" else "stopped"
+
+    def _is_unbegun(self, row: Migration) -> bool:
+        """True as long as the account's row is not here: nothing is lost by beginning anew."""
+        return row.step == "account" and self._services.account.account is None and not self._is_at_work()
+
+    def _is_at_work(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     # -- parts
 
@@ -146,62 +193,75 @@ class MigrationRunner:
 
     async def _ask_host(self, url: str, handle: str) -> str:
         """The DID by the old host's own word: names for tests lead nowhere else."""
-        host = self._anonymous(url.rstrip("/"))
-        answer = await host.get("com.atproto.identity.resolveHandle", signed_in=False, handle=handle)
-        did = answer.get("did") if isinstance(answer, dict) else None
+        host = self._host(url.rstrip("/"))
+        try:
+            did = (await host.get("com.atproto.identity.resolveHandle", signed_in=False, handle=handle)).get("did")
+        except UpstreamFailure as problem:
+            if problem.status >= 500:
+                raise
+            did = None
         if not isinstance(did, str) or not is_did(did):
             raise NotFound(f"{url} does not know {handle}")
         return did
 
-    async def _prepare(self, did: str, old_url: str, wanted: Mapping[str, Any], report: Report) -> Migration:
-        """Preflight and sign-in; the job, stored. Raises Needs, BadInput."""
+    async def _prepare(self, did: str, old_url: str, wanted: Mapping[str, Any], report: Report) -> None:
+        """Preflight and sign-in; then the job is stored. Raises Needs, BadInput."""
         services = self._services
-        old = self._anonymous(old_url)
+        old = self._host(old_url)
         document = await services.identity.did_doc(did, refresh=True)
         handle = parse_handle(str(wanted.get("handle") or document.handle or ""))
         findings = await preflight.check_identity(services, did, old_url)
         findings += await preflight.check_box(services, did, handle)
         described = await old.get("com.atproto.server.describeServer", signed_in=False)
         findings += preflight.check_old_host(services, described, handle)
-        _judge(findings, report, ignore=bool(wanted.get("ignore_preflight")))
+        _judge(findings, report, ignore=bool(wanted.get("ignore_preflight")), told=bool(wanted.get("asked_again")))
         password = wanted.get("password")
         if not password:
             raise Needs("password", f"the password of {handle} at {old_url}")
+        if not MIN_PASSWORD <= len(str(password)) <= MAX_PASSWORD:
+            text = f"the password becomes this box's, too, where it needs {MIN_PASSWORD} to {MAX_PASSWORD} characters"
+            raise BadInput(text, hint="change it at the old host first")
         session = await sign_in(old, did, str(password), wanted.get("auth_factor"))
-        if session.get("did") != did:
-            raise BadInput(f"{old_url} let us in as {session.get('did')}, not as {did}")
-        status = await old.get("com.atproto.server.checkAccountStatus")
-        _judge(preflight.check_sizes(services, status), report, ignore=False)
-        access, refresh = self._tokens
-        row = Migration(
-            did,
-            handle,
-            old_url,
-            "account",
-            services.clock.now_us(),
-            rehearse=bool(wanted.get("rehearse")),
-            ignore_preflight=bool(wanted.get("ignore_preflight")),
-            access_jwt=access,
-            refresh_jwt=refresh,
-        )
-        await services.store.write(lambda txn: migration_store.put_migration(txn, row), "migration")
-        return row
+        try:
+            if session.get("did") != did:
+                raise BadInput(f"{old_url} let us in as {str(session.get('did'))[:100]}, not as {did}")
+            await self._check_sizes(old, report)
+            access, refresh = old.tokens
+            row = Migration(
+                did,
+                handle,
+                old_url,
+                "account",
+                services.clock.now_us(),
+                rehearse=bool(wanted.get("rehearse")),
+                ignore_preflight=bool(wanted.get("ignore_preflight")),
+                access_jwt=access,
+                refresh_jwt=refresh,
+                recovery_key=str(wanted.get("recovery_key") or ""),
+            )
+            await services.store.write(lambda txn: migration_store.put_migration(txn, row), "migration")
+        except PdsError:
+            with contextlib.suppress(PdsError):
+                await old.sign_out()
+            raise
 
-    def _anonymous(self, url: str) -> OldHost:
+    async def _check_sizes(self, old: OldHost, report: Report) -> None:
+        try:
+            status = await old.get("com.atproto.server.checkAccountStatus")
+        except UpstreamFailure as problem:
+            if problem.status not in (400, 404, 501):
+                raise
+            status = {}  # a young server: how much there is shows as it comes
+        _judge(preflight.check_sizes(self._services, status), report, ignore=False)
+
+    def _host(self, url: str) -> OldHost:
         """A host before there is a job to keep its tokens."""
-        self._tokens = ("", "")
-
-        async def keep(access: str, refresh: str) -> None:
-            self._tokens = (access, refresh)
-
-        return OldHost(self._services.http, self._services.clock, url, keep)
+        return OldHost(self._services.http, self._services.clock, url)
 
     def _old_host(self, row: Migration) -> OldHost:
-        async def keep(_access: str, _refresh: str) -> None:
-            """The job is about to go."""
-
+        """The job's host, for its last question."""
         services = self._services
-        return OldHost(services.http, services.clock, row.old_url, keep, access=row.access_jwt, refresh=row.refresh_jwt)
+        return OldHost(services.http, services.clock, row.old_url, access=row.access_jwt, refresh=row.refresh_jwt)
 
     def _start(self, row: Migration, answers: Mapping[str, str]) -> None:
         self._task = asyncio.create_task(self._run(Job(self._services, row, answers, self._say)))
@@ -210,7 +270,7 @@ class MigrationRunner:
         try:
             return await job.run()
         except PdsError as problem:
-            log.warning("the move of %s stopped: %s", job.row.did, problem.message)
+            log.info("the move of %s stopped: %s", job.row.did, problem.message)
             raise
         finally:
             self._news.set()
@@ -230,6 +290,8 @@ class MigrationRunner:
                 if number > heard:
                     heard = number
                     report(line)
+            if task.cancelled():
+                raise Unavailable("the move was stopped by another command", hint="pds-lite migrate --status")
             if task.done():
                 return task.result()
             await self._news.wait()
@@ -244,13 +306,13 @@ class MigrationRunner:
             return migration_store.get_migration(txn)
 
 
-def _judge(findings: list[Finding], report: Report, *, ignore: bool) -> None:
-    """Tells all; raises BadInput with the first error."""
+def _judge(findings: list[Finding], report: Report, *, ignore: bool, told: bool = False) -> None:
+    """Tells them, if `told` only those that are not in order; raises BadInput with the first error."""
     for finding in findings:
-        mark = {"ok": "ok  ", "warning": "WARN", "error": "STOP"}[finding.level]
-        report(f"{mark} {finding.code}: {finding.text}")
+        if finding.level != "ok" or not told:
+            mark = {"ok": "ok  ", "warning": "WARN", "error": "STOP"}[finding.level]
+            report(f"{mark} {finding.code}: {finding.text}")
     error = next((finding for finding in findings if finding.level == "error"), None)
     if error is not None and not ignore:
-        raise BadInput(
-            error.text, error="Preflight", hint="pds-lite migrate ... --ignore-preflight, if you know better"
-        )
+        hint = error.hint or "mend that, or --ignore-preflight, if you know better"
+        raise BadInput(error.text, error="Preflight", hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.clock import Clock
+from pds_lite.errors import UpstreamFailure
 from pds_lite.net.http_client import HttpClient
-from pds_lite.services.migration import old_host
+from pds_lite.services.migration import blob_copy, old_host
 from pds_lite.services.migration.blob_copy import BlobCopy
 from pds_lite.services.migration.old_host import OldHost
 from pds_lite.storage import blob_store, migration_store
@@ -123,5 +125,43 @@ def test_a_session_that_ends_in_between_ends_the_copy_and_nothing_is_lost(tmp_pa
             left, told = await copy(repo, host)
             assert left == []
             assert told[-1] == (len(GOOD), len(GOOD))
+
+    asyncio.run(story())
+
+
+def test_a_transfer_that_breaks_off_is_begun_again(tmp_path: Path, host: ScriptedHost) -> None:
+    broken = dict.fromkeys(GOOD, 2)
+
+    def answer(asked: Asked) -> Reply:
+        data = GOOD[asked.params["cid"]]
+        if broken[asked.params["cid"]]:
+            broken[asked.params["cid"]] -= 1
+            return 200, data[:-1], {"Content-Length": str(len(data)), "Connection": "close"}
+        return 200, data, {}
+
+    async def story() -> None:
+        async with open_repo(tmp_path, status="deactivated") as repo:
+            await load(repo, tmp_path, car_naming(list(GOOD)))
+            host.answers[GET_BLOB] = answer
+            left, told = await copy(repo, host)
+            assert left == []
+            assert told[-1] == (len(GOOD), len(GOOD))
+
+    asyncio.run(story())
+
+
+def test_a_host_that_has_died_says_nothing_of_the_blobs(tmp_path: Path, host: ScriptedHost) -> None:
+    """Thousands of blobs must not each wait for a dead host and then be called missing."""
+    many = [str(Cid.of_raw(str(number).encode())) for number in range(100)]
+
+    async def story() -> None:
+        async with open_repo(tmp_path, status="deactivated") as repo:
+            await load(repo, tmp_path, car_naming(many))
+            with socket.create_server(("127.0.0.1", 0)) as closed:
+                host.url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+            with pytest.raises(UpstreamFailure, match="cannot be reached"):
+                await copy(repo, host)
+            with repo.store.read() as txn:
+                assert len(list(migration_store.ledger(txn))) <= blob_copy.MAX_SILENT
 
     asyncio.run(story())

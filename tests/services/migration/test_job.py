@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pds_lite.atproto.crypto import K256Key
 from pds_lite.box import setup
-from pds_lite.errors import BadInput, NotFound
+from pds_lite.errors import BadInput, NotFound, PdsError, Unavailable
+from pds_lite.services.account_deletion import AccountDeletion
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Purpose
-from pds_lite.storage import account_store, migration_store
+from pds_lite.services.migration import preflight
+from pds_lite.storage import account_store, identity_store, migration_store
+from pds_lite.storage.migration_store import Migration
 from tests.live_box import PASSWORD, LiveBox, live_box
 from tests.plc_server import PlcServer, plc_server
 
+RECOVERY_KEY = K256Key.from_bytes(b"\x55" * 32).did_key
 PICTURE = b"\x89PNG\r\n\x1a\n picture"
 
 
@@ -43,6 +48,12 @@ class World:
 
     def go_on(self, **given: Any) -> Any:
         return self.new.run(self.services.migration().go_on(given, self.said.append))
+
+    def row(self) -> Migration:
+        with self.services.store.read() as txn:
+            row = migration_store.get_migration(txn)
+        assert row is not None
+        return row
 
     def code(self) -> str:
         (pending,) = self.old_services.codes.pending()
@@ -96,10 +107,7 @@ def test_the_whole_way_with_every_question(world: World) -> None:
     assert not world.old_services.account.active
     assert world.services.account.active
     assert world.records(world.new) == world.records(world.old)
-    with world.services.store.read() as txn:
-        row = migration_store.get_migration(txn)
-    assert row is not None
-    assert (row.access_jwt, row.refresh_jwt) == ("", "")
+    assert (world.row().access_jwt, world.row().refresh_jwt) == ("", "")
     assert world.go_on()["state"] == "done"
 
 
@@ -177,3 +185,70 @@ def _lead_elsewhere(world: World) -> None:
             await services.plc.update(edit)
 
     world.old.run(change())
+
+
+def test_a_lost_mail_is_no_dead_end(world: World) -> None:
+    world.begin(password=PASSWORD)
+    asked = world.row().code_asked_us
+    assert world.go_on()["needs"] == "plc_code"
+    assert world.row().code_asked_us == asked
+    assert world.go_on(new_plc_code="yes")["needs"] == "plc_code"
+    assert world.row().code_asked_us > asked
+    assert world.go_on(plc_code=world.code())["state"] == "done"
+
+
+def test_a_password_given_later_is_shown_to_the_old_host_first(world: World) -> None:
+    """It becomes the box's own: a slip of the finger must not."""
+    world.begin(password=PASSWORD, recovery_key=RECOVERY_KEY)
+    ended_early = replace(world.row(), step="account", rehearse=True)
+    world.new.run(world.services.deletion.delete(world.old.did, announce=False))
+    world.new.run(world.services.store.write(lambda txn: migration_store.put_migration(txn, ended_early)))
+    with pytest.raises(BadInput, match="does not let us in"):
+        world.go_on(password="a slip of the finger")
+    assert world.services.account.account is None
+    assert world.go_on(password=PASSWORD)["state"] == "rehearsed"
+    with world.services.store.read() as txn:
+        assert identity_store.get_plc(txn).recovery_key == RECOVERY_KEY
+
+
+def test_a_move_is_not_taken_back_while_nobody_knows_where_the_identity_leads(world: World) -> None:
+    """The signed operation may be at the directory already: this box's key must not be thrown away."""
+    world.begin(password=PASSWORD)
+    world.directory.is_down = True
+    try:
+        with pytest.raises(PdsError):
+            world.new.run(world.services.migration().abandon())
+        assert world.services.account.account is not None
+    finally:
+        world.directory.is_down = False
+    assert world.new.run(world.services.migration().abandon())["state"] == "abandoned"
+
+
+def test_abandoning_is_one_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut after the account has gone must not leave a job without an account."""
+    world.begin(password=PASSWORD)
+
+    async def power_cut(_self: AccountDeletion) -> None:
+        raise Unavailable("the plug was pulled")
+
+    monkeypatch.setattr(AccountDeletion, "resume", power_cut)
+    with pytest.raises(Unavailable):
+        world.new.run(world.services.migration().abandon())
+    with world.services.store.read() as txn:
+        assert account_store.get_account(txn) is None
+        assert migration_store.get_migration(txn) is None
+
+
+def test_findings_that_are_in_order_are_told_once(world: World) -> None:
+    world.begin()
+    world.said.clear()
+    world.begin(password=PASSWORD, asked_again=True)
+    assert not [line for line in world.said if line.startswith("ok ") and "disk" not in line]
+
+
+def test_no_session_stays_behind_after_a_refusal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(list(world.old_services.sessions.live()))
+    monkeypatch.setattr(preflight, "LEAST_FREE", 1 << 60)
+    with pytest.raises(BadInput, match="are free on the disk"):
+        world.begin(password=PASSWORD)
+    assert len(list(world.old_services.sessions.live())) == before

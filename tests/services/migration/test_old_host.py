@@ -126,3 +126,51 @@ def test_a_body_streams_and_one_that_breaks_off_is_a_failure(host: ScriptedHost,
     host.answers["com.atproto.server.createSession"] = lambda _asked: (200, {}, {})
     with pytest.raises(UpstreamFailure, match="opened no session"):
         ask(host, lambda old: old.sign_in("a", "b", None))
+
+
+def test_a_file_may_lie_elsewhere_and_the_token_does_not_follow(host: ScriptedHost, naps: list[float]) -> None:
+    with scripted_host() as store:
+        store.answers["blobs"] = lambda _asked: (200, b"the bytes", {})
+        # Another name of the same machine: another origin.
+        elsewhere = store.url.replace("127.0.0.1", "localhost")
+        host.answers[QUERY] = lambda _asked: (302, b"", {"Location": f"{elsewhere}/xrpc/blobs"})
+
+        async def work(old: OldHost) -> bytes:
+            async with old.stream(QUERY) as answer:
+                return await answer.read()
+
+        assert ask(host, work, access="secret")[0] == b"the bytes"
+        assert [asked.token for asked in host.asked] == ["secret"]
+        assert [asked.token for asked in store.asked] == [""]
+        with pytest.raises(UpstreamFailure, match="302"):
+            ask(host, lambda old: old.get(QUERY), access="secret")
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"null", b'"text"', b"", b"<html>"])
+def test_what_is_no_json_object_is_a_failure_and_no_fault(
+    host: ScriptedHost, naps: list[float], content: bytes
+) -> None:
+    host.answers[QUERY] = lambda _asked: (200, content, {})
+    with pytest.raises(UpstreamFailure, match="no JSON object"):
+        ask(host, lambda old: old.get(QUERY))
+
+
+def test_its_words_cannot_play_with_the_owners_terminal(host: ScriptedHost, naps: list[float]) -> None:
+    host.answers[QUERY] = lambda _asked: (400, {"error": "Bad\x1b[2J", "message": "two\r\nlines\x07"}, {})
+    with pytest.raises(UpstreamFailure) as caught:
+        ask(host, lambda old: old.get(QUERY))
+    assert caught.value.message == "get: 400 Bad[2J: twolines"
+
+
+def test_a_long_rate_limit_is_told(host: ScriptedHost, naps: list[float]) -> None:
+    replies = [error(429, "TooMuch", retry_after="300"), (200, {}, {})]
+    host.answers[QUERY] = lambda _asked: replies.pop(0)
+    told: list[str] = []
+
+    async def run() -> None:
+        http = HttpClient(allow_loopback=True)
+        await OldHost(http, Clock(), host.url, say=told.append).get(QUERY)
+        await http.close()
+
+    asyncio.run(run())
+    assert [line.partition(" for ")[2] for line in told] == ["300 s (rate limit)"]
