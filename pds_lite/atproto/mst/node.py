@@ -120,7 +120,12 @@ _SUFFIX = [b"\xa4\x61k" + _head(0x40, size) for size in range(MAX_KEY + 1)]
 _SHARED = [b"\x61p" + _head(0x00, size) + b"\x61t" for size in range(MAX_KEY + 1)]
 
 
-def _encode_link(cid: bytes | None) -> bytes:
+_ENTRY_WITHOUT_TREE = b"%b%b%b\xf6\x61v\xd8\x2a\x58%%\x00%b"
+_ENTRY_WITH_TREE = b"%b%b%b\xd8\x2a\x58%%\x00%b\x61v\xd8\x2a\x58%%\x00%b"
+"""Entries whose CIDs are of the usual kind; the percent sign is the length, 37."""
+
+
+def _link(cid: bytes | None) -> bytes:
     if cid is None:
         return _NULL
     return _LINK + cid if len(cid) == 36 else b"\xd8\x2a" + _head(0x40, len(cid) + 1) + b"\0" + cid
@@ -142,13 +147,14 @@ def encode_node(keys: Sequence[bytes], values: Sequence[bytes], links: Sequence[
             shared = size - ((number ^ last_number).bit_length() + 7 >> 3)
         else:
             shared = shared_prefix(previous, key)
-        add(_SUFFIX[size - shared])
-        add(key[shared:])
-        add(_SHARED[shared])
-        add(b"\xf6\x61v" if link is None else _LINK + link + b"\x61v")
-        add(_LINK + value if len(value) == 36 else _encode_link(value))
+        if len(value) != 36:
+            add(b"%b%b%b%b\x61v%b" % (_SUFFIX[size - shared], key[shared:], _SHARED[shared], _link(link), _link(value)))
+        elif link is None:
+            add(_ENTRY_WITHOUT_TREE % (_SUFFIX[size - shared], key[shared:], _SHARED[shared], value))
+        else:
+            add(_ENTRY_WITH_TREE % (_SUFFIX[size - shared], key[shared:], _SHARED[shared], link, value))
         previous, last_size, last_number = key, size, number
-    add(b"\x61l" + _encode_link(links[0]))
+    add(b"\x61l" + _link(links[0]))
     return b"".join(out)
 
 
