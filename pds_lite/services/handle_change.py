@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from pds_lite.storage.account_store import Account
 
 
+class HandleNotProved(BadInput):
+    """The handle does not lead to the account. `told` says the same to its owner."""
+
+    def __init__(self, found: str, told: str) -> None:
+        super().__init__(f"External handle did not resolve to DID: {found}")
+        self.told = told
+
+
 class HandleChange:
     """Changes the account's handle."""
 
@@ -81,13 +89,14 @@ class HandleChange:
         except PdsError as problem:
             if handle == self._config.hostname:
                 return
-            raise BadInput(f"External handle did not resolve to DID: {problem.message}") from None
+            found = problem.message.partition(": ")[2] or problem.message
+            raise HandleNotProved(problem.message, f"{handle} does not lead to you yet: {found}") from None
         finally:
             self._candidate = None
         if did != account.did:
-            raise BadInput(
-                f"External handle did not resolve to DID: {handle} leads to {did}, not to {account.did}; set the TXT"
-                f" record of _atproto.{handle} to did={account.did}"
+            mend = f"set the TXT record of _atproto.{handle} to did={account.did}"
+            raise HandleNotProved(
+                f"{handle} leads to {did}, not to {account.did}; {mend}", f"{handle} leads to {did}, not to you: {mend}"
             )
 
     async def _check_foreign_document(self, handle: str, account: Account) -> None:

@@ -16,6 +16,7 @@ from microdot import Response
 from pds_lite.errors import BadInput
 from pds_lite.services.account import MAX_PASSWORD, MIN_PASSWORD
 from pds_lite.services.codes import Purpose
+from pds_lite.services.handle_change import HandleNotProved
 from pds_lite.web import browser_session
 from pds_lite.web.account_visit import FieldProblem, Visit, redirect
 from pds_lite.web.pages import render
@@ -132,7 +133,8 @@ async def _change_handle(visit: Visit, form: Form) -> Response:
     try:
         await visit.services.handles.update(handle)
     except BadInput as problem:
-        raise FieldProblem("handle", problem.message) from None
+        told = problem.told if isinstance(problem, HandleNotProved) else problem.message
+        raise FieldProblem("handle", told) from None
     return redirect("/account/address?done=handle")
 
 

@@ -11,6 +11,7 @@ Rules that hold here
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from microdot import Request, Response
@@ -62,4 +63,4 @@ async def _take_form(visit: Visit, name: str) -> Response:
     try:
         return await action(visit, form)
     except PdsError as problem:
-        return await account_sections.show(visit, name, problem)
+        return await account_sections.show(replace(visit, form=form), name, problem)

@@ -16,11 +16,13 @@ from microdot import Response
 from pds_lite import ujson
 from pds_lite.atproto.base64url import encode_base64url
 from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import PdsError
 from pds_lite.services.codes import WORDS
 from pds_lite.services.second_factor import otpauth_url, secret_text
 from pds_lite.services.sessions import scope_of
 from pds_lite.services.sign_in_log import ASKING
+from pds_lite.services.takedowns import TAKEN_DOWN
 from pds_lite.storage import blob_store, oauth_store, repo_store
 from pds_lite.web.account_visit import Visit, time_words
 from pds_lite.web.pages import page_headers
@@ -35,10 +37,11 @@ _SESSION_WORDS = {
     "com.atproto.access": "Everything: it signed in with your password.",
     "com.atproto.appPass": "Read and write everything of yours except direct messages; no account settings.",
     "com.atproto.appPassPrivileged": "Read and write everything of yours, direct messages too; no account settings.",
+    "com.atproto.takendown": "Move your account away, since it is taken down.",
 }
 _WAYS = {"app": "App", "page": "This page", "oauth": "Letting an app in", "passkey": "Passkey", ASKING: "App asking"}
 _DONE = {
-    "password": "Your password is changed. Every app and browser has to sign in again.",
+    "password": "Your password is changed. Every other browser and every app has to sign in again.",
     "revoked": "It is signed out.",
     "app-password-gone": "The app password is gone, and what it signed in is signed out.",
     "factor-off": "The second factor is off.",
@@ -84,6 +87,8 @@ def status_sentence(visit: Visit) -> str:
     services, account = visit.services, visit.account
     if services.repo.read_only is not None:
         return f"Your box has stopped writing: {services.repo.read_only}. Reading goes on."
+    if account.status == TAKEN_DOWN:
+        return "Your account was taken down by whoever administers this server: the network does not see your posts."
     if account.status != "active":
         return "Your account is deactivated: the network does not see your posts, and apps cannot write."
     if account.plc_op is not None:
@@ -226,7 +231,9 @@ async def _codes(visit: Visit, problem: PdsError | None) -> Response:
         {"purpose": WORDS[row.purpose], "code": row.code, "expires": time_words(row.expires_us)}
         for row in visit.services.codes.pending()
     ]
-    return visit.page("codes", "account_codes.html", problem=problem, codes=codes)
+    return visit.page(
+        "codes", "account_codes.html", problem=problem, codes=codes, can_move=is_plc_did(visit.account.did)
+    )
 
 
 async def _data(visit: Visit, problem: PdsError | None) -> Response:
@@ -251,7 +258,7 @@ async def _data(visit: Visit, problem: PdsError | None) -> Response:
 
 async def _danger(visit: Visit, problem: PdsError | None) -> Response:
     return visit.page(
-        "danger", "account_danger.html", problem=problem, done=_done(visit), active=visit.account.status == "active"
+        "danger", "account_danger.html", problem=problem, done=_done(visit), account_status=visit.account.status
     )
 
 

@@ -61,6 +61,7 @@ def _page(
         problem=sentence,
         asks_code=asks_code,
         username=form.get("username") if form is not None else "",
+        remember=form is not None and form.get("remember") == "yes",
         host=urlsplit(services.config.public_url).netloc,
         csrf=browser_session.csrf_token(services, browser),
         next=section,

@@ -8,6 +8,7 @@ Rules that hold here
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ SECTIONS = {
 
 
 class FieldProblem(BadInput):
-    """What a person filled in wrong, and in which field."""
+    """What a person filled in wrong, and in which field (its HTML id)."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -57,6 +58,8 @@ class Visit:
     browser: str
     account: Account
     session: BrowserSession
+    form: Form | None = None
+    """What was sent, while it is judged: a form that fails keeps what was typed, but for passwords."""
 
     @property
     def caller(self) -> Caller:
@@ -84,11 +87,16 @@ class Visit:
             time=time_words,
             problem=words(problem) if problem is not None else "",
             problem_field=problem.field if isinstance(problem, FieldProblem) else "",
+            typed=self._typed(problem),
             **context,
         )
         if isinstance(problem, RateLimited):
             response.headers["Retry-After"] = str(problem.retry_after)
         return browser_session.keep_browser(self.services, self.request, response)
+
+    def _typed(self, problem: PdsError | None) -> Callable[[str], str]:
+        form = self.form
+        return form.get if form is not None and problem is not None else lambda _name: ""
 
     async def prove(self, form: Form) -> None:
         """Asks for the password, unless it was shown a moment ago. Raises FieldProblem, RateLimited."""
@@ -98,14 +106,19 @@ class Visit:
 
     async def prove_now(self, form: Form) -> None:
         """Asks for the password in any case. Raises FieldProblem, RateLimited."""
-        password = form.get("current-password")
+        password, field = form.get("current-password"), _password_field(form)
         if not password:
-            raise FieldProblem("current-password", "Type your password to confirm this.")
+            raise FieldProblem(field, "Type your password to confirm this.")
         try:
             await self.services.sign_in.confirm(self.caller, password)
         except Unauthorized:
-            raise FieldProblem("current-password", "The password is not right.") from None
+            raise FieldProblem(field, "The password is not right.") from None
         self.services.browsers.proved(self.session)
+
+
+def _password_field(form: Form) -> str:
+    """The HTML id of the password in this form: a page may have several, one for each thing that it can do."""
+    return "-".join(part for part in (form.get("action"), form.get("id"), "password") if part)
 
 
 def caller_of(request: Request) -> Caller:
@@ -120,11 +133,11 @@ def redirect(location: str) -> Response:
 
 def words(problem: PdsError) -> str:
     """A problem as a sentence for the owner, who may also read its hint."""
-    message = problem.message or problem.error
+    message = (problem.message or problem.error).rstrip(".")
     if isinstance(problem, RateLimited):
         minutes = max(1, round(problem.retry_after / 60))
         return f"{message}. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
-    return message[:1].upper() + message[1:]
+    return f"{message[:1].upper()}{message[1:]}."
 
 
 def time_words(microseconds: int) -> str:

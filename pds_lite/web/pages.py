@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _HERE = Path(__file__).parent
-STATIC = {"style.css": "text/css; charset=utf-8"}
+STATIC = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 """Every file that is served, with its type."""
 
 
 def mount(app: WebApp) -> None:
-    """Adds the stylesheet's route."""
+    """Adds the route of the files that pages need."""
 
     @app.route("/static/<name>", methods=["GET", "HEAD"])
     async def static(_request: Request, name: str) -> Response:
@@ -45,7 +45,10 @@ def render(
 ) -> Response:
     """The page `template` with `context`; `form_action` are CSP sources that forms may lead to besides this server."""
     nonce = secrets.token_urlsafe(16)
-    html = _environment().get_template(template).render(nonce=nonce, style=style_url(), path=request.path, **context)
+    style, icon = static_url("style.css"), static_url("icon.svg")
+    html = (
+        _environment().get_template(template).render(nonce=nonce, style=style, icon=icon, path=request.path, **context)
+    )
     return Response(html.encode(), status, page_headers(nonce, form_action))
 
 
@@ -68,9 +71,9 @@ def page_headers(nonce: str, form_action: Sequence[str] = ()) -> dict[str, str]:
     }
 
 
-def style_url() -> str:
-    """Where the stylesheet is; the name changes with its content, so that it may be cached for long."""
-    return f"/static/style.css?{_version('style.css')}"
+def static_url(name: str) -> str:
+    """Where a file of STATIC is; the URL changes with its content, so that it may be cached for long."""
+    return f"/static/{name}?{_version(name)}"
 
 
 @cache

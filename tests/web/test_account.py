@@ -387,6 +387,53 @@ def test_what_matters_asks_for_the_password_again_after_a_while(box: LiveBox, ow
     assert "Your password first" not in through.text
 
 
+def test_a_wrong_password_is_shown_at_the_form_it_was_typed_into(box: LiveBox, owner: Browser) -> None:
+    grow_stale(box)
+    page = owner.get("/account/danger")
+    for action, field in (("deactivate", "deactivate_handle"), ("delete", "delete_handle")):
+        answer = owner.send(page, page.form(action), current_password="wrong", **{field: HANDLE})
+        marked = [given["id"] for given in answer.reader.inputs if given.get("aria-invalid")]
+        assert marked == [f"{action}-password"]
+        assert f"#{action}-password" in links(answer)
+
+
+def test_what_was_typed_is_still_there_after_a_refusal_but_no_password(box: LiveBox, owner: Browser) -> None:
+    page = owner.get("/account/address")
+    answer = owner.send(page, page.form("handle"), handle="nowhere.invalid-tld-of-nobody")
+    assert answer.answer.status == 400
+    typed = {given.get("id"): given.get("value") for given in answer.reader.inputs}
+    assert typed["handle"] == "nowhere.invalid-tld-of-nobody"
+    assert "does not lead to you yet" in answer.text
+    page = owner.get("/account/security")
+    answer = owner.send(page, page.form("password"), current_password="hunter2hunter2", new_password="correct horse 2")
+    assert answer.answer.status == 400
+    for secret in (b"hunter2hunter2", b"correct horse 2"):
+        assert secret not in answer.answer.body
+
+
+def test_to_stay_signed_in_survives_the_question_for_a_code(box: LiveBox) -> None:
+    _, codes = switch_factor_on(box)
+    try:
+        browser = Browser(box)
+        asked = browser.sign_in(PASSWORD, remember="yes")
+        done = browser.send(asked, asked.form(named="sign-in"), follow=False, code=codes[0])
+        cookie = next(cookie for cookie in done.answer.cookies if "session" in cookie)
+        assert "Max-Age=2592000" in cookie
+    finally:
+        switch_factor_off(box)
+
+
+def test_an_account_that_is_taken_down_is_told_so_and_offered_nothing_that_fails(tmp_path: Path) -> None:
+    with live_box(tmp_path / "box") as box:
+        box.run(services(box).takedowns.take_down("case"))
+        owner = Browser(box)
+        assert "taken down by whoever administers" in owner.sign_in(PASSWORD).text
+        page = owner.get("/account/danger")
+        assert "only they can give it back" in page.text
+        assert "activate" not in [dict(form.fields).get("action") for form in page.reader.forms]
+        assert owner.get("/account/export.car").answer.status == 200
+
+
 # -- address, e-mail, codes, data
 
 
