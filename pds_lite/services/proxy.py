@@ -45,6 +45,8 @@ MAX_OWN_ANSWER = 2 << 20
 OWN_S = 5.0
 AT_ONCE = 40
 """Fewer than HttpClient has places, so that slow services do not keep this server from looking up identities."""
+PUBLIC_AT_ONCE = 8
+"""Calls of strangers, who have places of their own, so that they do not hold the owner up."""
 
 _PASSED_ON = ("accept-language", "atproto-accept-labelers", "x-bsky-topics")
 _PASSED_ON_PREFIX = "x-atproto-"
@@ -122,6 +124,7 @@ class Proxy:
         self.targets = targets
         self._service_auth = service_auth
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._public_places = asyncio.Semaphore(PUBLIC_AT_ONCE)
 
     async def call(
         self, principal: Principal, asked: ProxiedCall, *, aud: str | None = None, lxm: str | None = None
@@ -136,7 +139,20 @@ class Proxy:
         target = await self.targets.find(asked.headers.get("atproto-proxy"), asked.nsid)
         for method in (asked.nsid, lxm or asked.nsid):
             check_allowed(principal, method, target)
-        return await self._send(target, asked, aud or target.did, lxm or asked.nsid)
+        auth = self._service_auth
+        token = (auth.mint if asked.verb == "POST" else auth.token_for_read)(aud or target.did, lxm or asked.nsid)
+        return await self._send(target, asked, token, self._places)
+
+    async def call_public(self, principal: Principal, asked: ProxiedCall) -> Answer:
+        """The answer to a query that anybody may ask anybody: in nobody's name, and for strangers only the AppView's.
+
+        Raises BadInput for a bad atproto-proxy header, Unavailable while too many are under way, UpstreamFailure.
+        """
+        header = asked.headers.get("atproto-proxy") if principal.is_account else None
+        target = await self.targets.find(header, asked.nsid)
+        if self._public_places.locked():
+            raise Unavailable("Too many calls are waiting for other services")
+        return await self._send(target, asked, None, self._public_places)
 
     async def ask_appview(self, nsid: str, params: Any, *, signed: bool = True) -> dict[str, Any]:
         """A question of our own to the configured AppView: its JSON answer. Raises UpstreamFailure if there is none."""
@@ -158,10 +174,12 @@ class Proxy:
             raise UpstreamFailure(f"{nsid}: the service answered no JSON object")
         return value
 
-    async def _send(self, target: Target, asked: ProxiedCall, aud: str, lxm: str) -> Answer:
-        headers = self._request_headers(asked, aud, lxm)
+    async def _send(self, target: Target, asked: ProxiedCall, token: str | None, places: asyncio.Semaphore) -> Answer:
+        headers = _request_headers(asked)
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
         url = f"{target.url}/xrpc/{asked.nsid}{'?' if asked.query_string else ''}{asked.query_string}"
-        await self._take_place()
+        await _take(places)
         keeps_place = False
         try:
             stream = await self._http.stream(
@@ -174,39 +192,14 @@ class Proxy:
                 configured=target.configured,
                 idle=IDLE_S,
             )
-            answer = await self._answer(stream, head=asked.verb == "HEAD")
+            answer = await self._answer(stream, places, head=asked.verb == "HEAD")
             keeps_place = isinstance(answer.body, Pieces)
             return answer
         finally:
             if not keeps_place:
-                self._places.release()
+                places.release()
 
-    async def _take_place(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
-            return
-        try:
-            async with asyncio.timeout(HEAD_S):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Unavailable("Too many calls are waiting for other services") from None
-
-    def _request_headers(self, asked: ProxiedCall, aud: str, lxm: str) -> dict[str, str]:
-        given = asked.headers
-        sent = {name: given[name] for name in _PASSED_ON if name in given}
-        sent |= {name: text for name, text in given.items() if name.startswith(_PASSED_ON_PREFIX)}
-        sent["accept-encoding"] = "gzip" if accepts_gzip(given.get("accept-encoding", "")) else "identity"
-        if asked.verb == "POST":
-            sent |= {name: given[name] for name in _BODY_HEADERS if name in given}
-            if asked.body_length is not None:
-                sent["content-length"] = str(asked.body_length)
-            token = self._service_auth.mint(aud, lxm)
-        else:
-            token = self._service_auth.token_for_read(aud, lxm)
-        sent["authorization"] = f"Bearer {token}"
-        return sent
-
-    async def _answer(self, stream: HttpStream, *, head: bool) -> Answer:
+    async def _answer(self, stream: HttpStream, places: asyncio.Semaphore, *, head: bool) -> Answer:
         """Reads as much as comes at once; what is longer streams."""
         given = stream.headers
         headers = {name: given[name] for name in _PASSED_BACK_ALWAYS if name in given}
@@ -232,7 +225,30 @@ class Proxy:
             return Answer(stream.status, headers, b"".join(begun))
         if length:
             headers["content-length"] = length
-        return Answer(stream.status, headers, Pieces(begun, stream, self._places))
+        return Answer(stream.status, headers, Pieces(begun, stream, places))
+
+
+async def _take(places: asyncio.Semaphore) -> None:
+    if not places.locked():
+        await places.acquire()
+        return
+    try:
+        async with asyncio.timeout(HEAD_S):
+            await places.acquire()
+    except TimeoutError:
+        raise Unavailable("Too many calls are waiting for other services") from None
+
+
+def _request_headers(asked: ProxiedCall) -> dict[str, str]:
+    given = asked.headers
+    sent = {name: given[name] for name in _PASSED_ON if name in given}
+    sent |= {name: text for name, text in given.items() if name.startswith(_PASSED_ON_PREFIX)}
+    sent["accept-encoding"] = "gzip" if accepts_gzip(given.get("accept-encoding", "")) else "identity"
+    if asked.verb == "POST":
+        sent |= {name: given[name] for name in _BODY_HEADERS if name in given}
+        if asked.body_length is not None:
+            sent["content-length"] = str(asked.body_length)
+    return sent
 
 
 def check_allowed(principal: Principal, nsid: str, target: Target) -> None:

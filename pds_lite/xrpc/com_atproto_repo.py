@@ -18,6 +18,7 @@ from pds_lite.services.repo_writer import RecordResult, WriteResult
 from pds_lite.services.takedowns import require_readable
 from pds_lite.storage import blob_store
 from pds_lite.storage.account_store import Account
+from pds_lite.xrpc.proxying import ask_elsewhere
 from pds_lite.xrpc.responses import Reply
 from pds_lite.xrpc.router import Call, procedure, query
 
@@ -144,12 +145,12 @@ def _readable_repo(services: Services, call: Call) -> Account:
 
 @query(_NS + "getRecord", access=Access.OPTIONAL)
 async def get_record(services: Services, call: Call) -> Reply:
-    """One record; RecordNotFound also for repositories that are not here."""
+    """One record; of a repository that is not here the AppView's, since clients ask their own host for everybody's."""
     params = call.params
     try:
         account = _readable_repo(services, call)
-    except NotFound as problem:
-        raise NotFound(problem.message, error="RecordNotFound") from None
+    except NotFound:
+        return await ask_elsewhere(services, call)
     hidden = services.takedowns.paths
     body = services.reader.get_record(account.did, params["collection"], params["rkey"], params.get("cid"), hidden)
     return Reply(body, _JSON)

@@ -7,6 +7,7 @@ and everything else.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from microdot import Request
 
@@ -52,6 +53,14 @@ async def send_on(services: Services, call: Call, verb: str, body: bytes = b"") 
     headers = {name: text for name, text in call.headers.items() if name != "content-encoding"}
     asked = ProxiedCall(call.nsid, verb, "", headers, body)
     return await services.proxy.call(call.principal, asked)
+
+
+async def ask_elsewhere(services: Services, call: Call) -> Reply:
+    """The AppView's answer to a public query whose subject is not here."""
+    params = urlencode(call.params, doseq=True)
+    return reply_of(
+        await services.proxy.call_public(call.principal, ProxiedCall(call.nsid, "GET", params, call.headers))
+    )
 
 
 def reply_of(answer: Answer) -> Reply:

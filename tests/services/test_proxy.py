@@ -9,12 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
 from pds_lite.services import proxy as proxy_module
-from tests.fake_service import JSON, FakeService, fake_service, raw_service
+from tests.fake_service import JSON, Asked, FakeService, Reply, fake_service, raw_service
 from tests.live_box import LiveBox, live_box
 
 APPVIEW_DID = "did:web:appview.example"
@@ -346,7 +348,7 @@ def test_a_packed_request_body_is_passed_on_packed(box: LiveBox, token: str, app
 
 def test_an_upload_without_a_length_streams(box: LiveBox, token: str, appview: FakeService) -> None:
     pieces = [bytes([number]) * 50_000 for number in range(40)]
-    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=60)
     headers = {**_bearer(token), "Content-Type": "video/mp4"}
 
     connection.request("POST", "/xrpc/com.example.upload", iter(pieces), headers, encode_chunked=True)
@@ -373,12 +375,12 @@ def test_the_service_sees_an_upload_while_it_still_comes(box: LiveBox, token: st
 
     with raw_service(script) as url:
         _point_appview_at(box, url)
-        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=60)
         connection.putrequest("POST", "/xrpc/com.example.upload")
         for name, value in {**_bearer(token), "Content-Length": "2000000", "Content-Type": "video/mp4"}.items():
             connection.putheader(name, value)
         connection.endheaders(half)
-        assert first_half_arrived.wait(10)
+        assert first_half_arrived.wait(60)
         connection.send(half)
         assert connection.getresponse().read() == b"ok"
         connection.close()
@@ -411,7 +413,7 @@ def test_an_answer_streams_and_a_slow_reader_slows_the_service(box: LiveBox, tok
             yield piece
 
     appview.answer = lambda _asked: (200, {"Content-Type": "application/octet-stream"}, pieces())
-    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=60)
     connection.request("GET", "/xrpc/com.example.getLarge", headers=_bearer(token))
     answer = connection.getresponse()
     assert answer.read(10) == b"z" * 10  # the first bytes are there long before the last ones were made
@@ -432,7 +434,7 @@ def test_a_reader_who_leaves_frees_the_connection(box: LiveBox, token: str, appv
 
     appview.answer = lambda _asked: (200, {"Content-Type": "application/octet-stream"}, endless())
     for _ in range(proxy_module.AT_ONCE + 5):
-        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=60)
         connection.request("GET", "/xrpc/com.example.getLarge", headers=_bearer(token))
         connection.getresponse().read(10)
         connection.close()
@@ -553,17 +555,72 @@ def test_a_service_that_stops_in_the_middle_is_cut(box: LiveBox, token: str, mon
 def test_a_slow_upload_may_last_longer_than_an_answer(
     box: LiveBox, token: str, appview: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proxy_module, "HEAD_S", 0.4)
+    monkeypatch.setattr(proxy_module, "HEAD_S", 2)
 
     def pieces() -> Iterator[bytes]:
         for _ in range(5):
-            time.sleep(0.2)
+            time.sleep(0.5)
             yield b"x" * 1000
 
-    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=60)
     headers = {**_bearer(token), "Content-Type": "video/mp4"}
     connection.request("POST", "/xrpc/com.example.upload", pieces(), headers, encode_chunked=True)
 
     assert connection.getresponse().status == 200
     connection.close()
     assert len(appview.asked[0].body) == 5000
+
+
+RECORD = "com.atproto.repo.getRecord"
+CID = "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454"
+FOREIGN = {"repo": "did:plc:bv6ggog3tya2z3vxsub7hnal", "collection": "app.bsky.feed.post", "rkey": "3jt6walwmos2y"}
+
+
+def test_a_record_of_a_foreign_repository_is_the_appviews_to_show(
+    box: LiveBox, token: str, appview: FakeService
+) -> None:
+    """To strangers, too, and in nobody's name: it is public there."""
+    value = {"uri": "at://x", "cid": "c", "value": {"text": "hello & goodbye"}}
+    appview.says(RECORD, value)
+    for session in (None, token):
+        assert box.get(RECORD, session, **FOREIGN, cid=CID).json == value
+    for asked in appview.calls(RECORD):
+        assert dict(parse_qsl(urlsplit(asked.path).query)) == {**FOREIGN, "cid": CID}
+        assert "authorization" not in asked.headers
+    appview.says(RECORD, {"error": "RecordNotFound", "message": "Could not locate record"}, 400)
+    assert box.get(RECORD, **FOREIGN).error == (400, "RecordNotFound")
+    assert box.get(RECORD, repo=box.did, collection="a.b.c", rkey="x").error == (400, "RecordNotFound")
+    assert len(appview.calls(RECORD)) == 3
+
+
+def test_strangers_do_not_choose_whom_this_server_asks(box: LiveBox, token: str, appview: FakeService) -> None:
+    with fake_service() as other:
+        other.says(RECORD, {"value": "other"})
+        appview.says(RECORD, {"value": "appview"})
+        header = {"atproto-proxy": f"{other.did}#test_svc"}
+        path = f"/xrpc/{RECORD}?{urlencode(FOREIGN)}"
+        assert box.request("GET", path, headers=header).json == {"value": "appview"}
+        assert box.request("GET", path, headers={**header, "Authorization": f"Bearer {token}"}).json == {
+            "value": "other"
+        }
+
+
+def test_strangers_questions_do_not_hold_the_owner_up(box: LiveBox, token: str, appview: FakeService) -> None:
+    answers = threading.Event()
+
+    def wait(_asked: Asked) -> Reply:
+        answers.wait(20)
+        return 200, JSON, b"{}"
+
+    appview.answers[RECORD] = wait
+    with ThreadPoolExecutor(proxy_module.PUBLIC_AT_ONCE) as strangers:
+        waiting = [strangers.submit(box.get, RECORD, **FOREIGN) for _ in range(proxy_module.PUBLIC_AT_ONCE)]
+        try:
+            while len(appview.calls(RECORD)) < proxy_module.PUBLIC_AT_ONCE:
+                time.sleep(0.01)
+            assert box.get(RECORD, **FOREIGN).status == 503
+            assert box.get(TIMELINE, token).status == 200
+        finally:
+            answers.set()
+        assert [asked.result().status for asked in waiting] == [200] * proxy_module.PUBLIC_AT_ONCE
+    assert box.get(RECORD, **FOREIGN).status == 200
