@@ -35,6 +35,7 @@ from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Codes
 from pds_lite.services.crawlers import Crawlers
 from pds_lite.services.feed_generators import FeedGenerators
+from pds_lite.services.foundation import Foundation
 from pds_lite.services.handle_change import HandleChange
 from pds_lite.services.handle_check import HandleCheck
 from pds_lite.services.identity import Identity
@@ -66,10 +67,9 @@ from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from pds_lite.config import Config
     from pds_lite.http.asgi import HttpEdge
+    from pds_lite.http.server import Server
     from pds_lite.services.migration.runner import MigrationRunner
     from pds_lite.services.oauth.provider import OAuth
     from pds_lite.services.passkeys import Passkeys
@@ -89,7 +89,7 @@ class App:
         self.services = services
         self._limits = limits
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
 
     def start(self) -> None:
         """Loads what the services keep in memory. In a running event loop. Raises StoreBroken."""
@@ -234,7 +234,8 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     sequencer = Sequencer(store, clock, window, limits.subscribers)
     repo = RepoWriter(store, clock, sequencer, keys.signing, dev=config.dev, overlay_bytes=limits.overlay_mb << 20)
     sessions = Sessions(config, clock, store, keys)
-    accounts = Accounts(config, clock, store, keys, identity=identity, repo=repo, sessions=sessions)
+    base = Foundation(config, clock, store, keys, identity, repo)
+    accounts = Accounts(base, sessions)
     oauth = _lazy_oauth(config, clock, store, keys, http=http, identity=identity)
     service_auth = ServiceAuth(config, clock, keys, identity, accounts)
     limits_of_rate = RateLimits(clock, enabled=config.rate_limits)
@@ -243,7 +244,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     sign_in_log = SignInLog(clock, store)
     sessions.also_end += [browsers.end_all, lambda: _end_grants(store, oauth), second_factor.reread]
     throttle = Throttle(clock, sign_in_log.is_known, enabled=config.rate_limits)
-    plc = PlcAccount(config, store, keys, identity=identity, accounts=accounts, repo=repo)
+    plc = PlcAccount(base, accounts)
     codes, mailer = Codes(clock, store, keys), Mailer(config)
     proxy = Proxy(http, ProxyTargets(config, identity), service_auth)
     recent = RecentRecords(store, repo)
@@ -285,13 +286,13 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         ),
         handles=HandleChange(config, identity, accounts, plc),
         handle_check=HandleCheck(config, clock, identity, accounts),
-        key_rotation=KeyRotation(config, store, keys, identity=identity, accounts=accounts, repo=repo, plc=plc),
+        key_rotation=KeyRotation(base, accounts, plc),
         codes=codes,
         mailer=mailer,
         flows=AccountFlows(clock, accounts, codes, mailer, deletion),
         deletion=deletion,
         takedowns=takedowns,
-        sign_up=SignUp(config, clock, store, keys, identity=identity, accounts=accounts, repo=repo),
+        sign_up=SignUp(base, accounts),
         proxy=proxy,
         feed_generators=FeedGenerators(store, clock, http, identity, accounts, proxy),
         read_after_write=ReadAfterWrite(clock, accounts, proxy, recent, views),
@@ -392,34 +393,21 @@ def build_edge(services: Services) -> HttpEdge:
     return HttpEdge(app, router.websocket, ProxyTrust(services.config.trusted_proxies))
 
 
-def build_server(services: Services, edge: HttpEdge, limits: board.Limits, ready: Callable[[], None]) -> uvicorn.Server:
+def build_server(services: Services, edge: HttpEdge, limits: board.Limits, ready: Callable[[], None]) -> Server:
     """The server; calls `ready` when it listens, and lets the stream's subscribers go the moment it begins to end."""
-    from pds_lite.http import asgi
     from pds_lite.http.protocol import ConnectionLimits
+    from pds_lite.http.server import build_server as build_http_server
 
     config = services.config
-    server = asgi.build_server(
+    return build_http_server(
         edge,
         host=config.host,
         port=config.port,
         unix_socket=config.unix_socket,
         limits=ConnectionLimits(connections=min(config.max_connections, limits.connections)),
+        on_ready=ready,
+        on_ending=services.sequencer.stop,
     )
-    startup, shutdown = server.startup, server.shutdown
-
-    async def say_when_ready(sockets: Any = None) -> None:
-        await startup(sockets)
-        ready()
-
-    async def end_streams_first(sockets: Any = None) -> None:
-        services.sequencer.stop()
-        await shutdown(sockets)
-
-    hooks: Any = server
-    # uvicorn raises a signal it caught once more at its end, which would kill the process before the store is closed.
-    hooks.capture_signals = contextlib.nullcontext
-    hooks.startup, hooks.shutdown = say_when_ready, end_streams_first
-    return server
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -31,13 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pds_lite.atproto.plc import Operation
-    from pds_lite.clock import Clock
-    from pds_lite.config import Config
-    from pds_lite.services.identity import Identity
-    from pds_lite.services.key_store import Keys
-    from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.services.foundation import Foundation
     from pds_lite.services.sessions import Sessions
-    from pds_lite.storage.store import Store, WriteTxn
+    from pds_lite.storage.store import WriteTxn
 
 PUBLIC_PLC = "https://plc.directory"
 MAX_APP_PASSWORDS = 100
@@ -62,23 +58,9 @@ class Login:
 class Accounts:
     """The account and what its owner does to it. `start` reads it from the store."""
 
-    def __init__(
-        self,
-        config: Config,
-        clock: Clock,
-        store: Store,
-        keys: Keys,
-        *,
-        identity: Identity,
-        repo: RepoWriter,
-        sessions: Sessions,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._store = store
-        self._keys = keys
-        self._identity = identity
-        self._repo = repo
+    def __init__(self, base: Foundation, sessions: Sessions) -> None:
+        self._config, self._clock, self._store = base.config, base.clock, base.store
+        self._keys, self._identity, self._repo = base.keys, base.identity, base.repo
         self._sessions = sessions
         self._account: Account | None = None
 

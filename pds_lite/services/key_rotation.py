@@ -20,14 +20,11 @@ from pds_lite.storage import failpoints
 
 if TYPE_CHECKING:
     from pds_lite.atproto.crypto import K256Key
-    from pds_lite.config import Config
     from pds_lite.services.account import Accounts
-    from pds_lite.services.identity import Identity
-    from pds_lite.services.key_store import Keys
+    from pds_lite.services.foundation import Foundation
     from pds_lite.services.plc_account import PlcAccount
-    from pds_lite.services.repo_writer import RepoWriter
     from pds_lite.storage.account_store import Account
-    from pds_lite.storage.store import Store, WriteTxn
+    from pds_lite.storage.store import WriteTxn
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +32,10 @@ log = logging.getLogger(__name__)
 class KeyRotation:
     """Changes the signing key."""
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        keys: Keys,
-        *,
-        identity: Identity,
-        accounts: Accounts,
-        repo: RepoWriter,
-        plc: PlcAccount,
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._keys = keys
-        self._identity = identity
+    def __init__(self, base: Foundation, accounts: Accounts, plc: PlcAccount) -> None:
+        self._config, self._store, self._keys = base.config, base.store, base.keys
+        self._identity, self._repo = base.identity, base.repo
         self._accounts = accounts
-        self._repo = repo
         self._plc = plc
 
     @property

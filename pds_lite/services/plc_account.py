@@ -25,13 +25,10 @@ from pds_lite.storage import failpoints, identity_store
 
 if TYPE_CHECKING:
     from pds_lite.atproto.plc import Audit, Operation
-    from pds_lite.config import Config
     from pds_lite.services.account import Accounts
-    from pds_lite.services.identity import Identity
-    from pds_lite.services.key_store import Keys
-    from pds_lite.services.repo_writer import RepoWriter
+    from pds_lite.services.foundation import Foundation
     from pds_lite.storage.account_store import Account
-    from pds_lite.storage.store import Store, WriteTxn
+    from pds_lite.storage.store import WriteTxn
 
 MAX_WAITING = 32
 """Operations that may wait for the first publication."""
@@ -44,15 +41,10 @@ Edit = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class PlcAccount:
     """Reads and changes the account's did:plc."""
 
-    def __init__(
-        self, config: Config, store: Store, keys: Keys, *, identity: Identity, accounts: Accounts, repo: RepoWriter
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._keys = keys
-        self._identity = identity
+    def __init__(self, base: Foundation, accounts: Accounts) -> None:
+        self._config, self._store, self._keys = base.config, base.store, base.keys
+        self._identity, self._repo = base.identity, base.repo
         self._accounts = accounts
-        self._repo = repo
         self.changing = asyncio.Lock()
         """Held by whoever changes the identity, from reading what it is to storing what it became."""
 

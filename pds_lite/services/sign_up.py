@@ -30,13 +30,9 @@ from pds_lite.storage.identity_store import PlcRow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pds_lite.clock import Clock
-    from pds_lite.config import Config
     from pds_lite.services.account import Accounts
-    from pds_lite.services.identity import Identity
-    from pds_lite.services.key_store import Keys
-    from pds_lite.services.repo_writer import RepoWriter
-    from pds_lite.storage.store import Store, WriteTxn
+    from pds_lite.services.foundation import Foundation
+    from pds_lite.storage.store import WriteTxn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +51,10 @@ class NewAccount:
 class SignUp:
     """Makes the account."""
 
-    def __init__(
-        self,
-        config: Config,
-        clock: Clock,
-        store: Store,
-        keys: Keys,
-        *,
-        identity: Identity,
-        accounts: Accounts,
-        repo: RepoWriter,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._store = store
-        self._keys = keys
-        self._identity = identity
+    def __init__(self, base: Foundation, accounts: Accounts) -> None:
+        self._config, self._clock, self._store = base.config, base.clock, base.store
+        self._keys, self._identity, self._repo = base.keys, base.identity, base.repo
         self._accounts = accounts
-        self._repo = repo
 
     async def create(
         self, wanted: NewAccount, *, publish: bool, before_it_is_stored: Callable[[Account], None] = lambda _: None
