@@ -1,4 +1,4 @@
-"""From uvicorn's ASGI calls to microdot and back, and the server that runs it all.
+"""From uvicorn's ASGI calls to microdot and back.
 
 microdot.asgi is not used: its stream readers give short or empty bodies, a peer on a unix socket is a 500, and it
 costs three times as much. What is here builds microdot's Request and calls its `dispatch_request`.
@@ -19,10 +19,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
-import uvicorn
 from microdot import Microdot, Request, Response
 from microdot.microdot import HTTPException, NoCaseDict
 from uvicorn.protocols.utils import ClientDisconnected
@@ -33,8 +31,6 @@ from pds_lite.http.body import BodyStream, Receive
 from pds_lite.http.client_address import ProxyTrust
 from pds_lite.http.compression import IN_THREAD, accepts_gzip, compressible, gzip_bytes
 from pds_lite.http.cors import ON_EVERY_ANSWER, Headers, preflight
-from pds_lite.http.protocol import ConnectionLimits, HttpProtocol
-from pds_lite.http.websocket import WebSocketProtocol
 
 log = logging.getLogger("pds_lite.http")
 
@@ -205,41 +201,3 @@ async def _compressed(body: bytes, accept_encoding: str, headers: Headers) -> by
     headers[:] = [header for header in headers if header[0] != b"content-length"]
     headers += [(b"content-encoding", b"gzip"), (b"content-length", str(len(small)).encode())]
     return small
-
-
-def build_server(
-    edge: HttpEdge,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 2583,
-    unix_socket: Path | None = None,
-    limits: ConnectionLimits | None = None,
-) -> uvicorn.Server:
-    """A uvicorn server with our protocols; `await server.serve()` runs it until SIGTERM or `server.should_exit = True`.
-
-    Shutdown ends idle connections at once, gives busy ones a second, then cancels them.
-    """
-    http = type("BoundHttpProtocol", (HttpProtocol,), {"limits": limits or ConnectionLimits()})
-    config = uvicorn.Config(
-        edge,
-        host=host,
-        port=port,
-        uds=None if unix_socket is None else str(unix_socket),
-        loop="asyncio",
-        http=http,
-        ws=WebSocketProtocol,
-        ws_max_size=4096,
-        ws_ping_interval=20,
-        ws_ping_timeout=60,
-        ws_per_message_deflate=False,
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        backlog=256,
-        timeout_graceful_shutdown=1,
-    )
-    return uvicorn.Server(config)

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +25,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.utils import ClientDisconnected
 
 from pds_lite.errors import PdsError
-from pds_lite.http.cors import ON_EVERY_ANSWER, Headers
+from pds_lite.http.cors import ON_EVERY_ANSWER
 
 log = logging.getLogger("pds_lite.http")
 
@@ -39,6 +42,11 @@ def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode()
 
 
+@lru_cache(maxsize=1)
+def _date(second: int) -> tuple[bytes, bytes]:
+    return b"date", formatdate(second, usegmt=True).encode()
+
+
 TURN_BYTES = 256 * 1024
 """Written by one exchange before the others get a turn."""
 STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
@@ -52,7 +60,6 @@ class Exchange:
     __slots__ = (
         "_chunked",
         "_chunks",
-        "_default_headers",
         "_expects_continue",
         "_flow",
         "_head",
@@ -75,7 +82,6 @@ class Exchange:
         scope: Scope,
         transport: asyncio.Transport,
         flow: FlowControl,
-        default_headers: Headers,
         on_end: Callable[[], None],
         *,
         keep_alive: bool,
@@ -91,7 +97,6 @@ class Exchange:
         """Set when there is body to read, or when the exchange is over."""
         self._transport = transport
         self._flow = flow
-        self._default_headers = default_headers
         self._on_end = on_end
         self._expects_continue = expects_continue
         self._chunks: list[bytes] = []
@@ -189,7 +194,7 @@ class Exchange:
         self.response_started = True
         status = self._head["status"]
         lines = [STATUS_LINES[status]]
-        headers = self._default_headers + self._head["headers"]
+        headers = [_date(int(time.time())), *self._head["headers"]]
         length = None
         for name, value in headers:
             if name == b"content-length":

@@ -242,7 +242,6 @@ class HttpProtocol(HttpToolsProtocol):
             self.scope,
             self.transport,
             self.flow,
-            self.server_state.default_headers,
             self.on_response_complete,
             keep_alive=http_version == "1.1" and self.parser.should_keep_alive(),
             expects_continue=self.expect_100_continue and http_version == "1.1",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -29,7 +31,7 @@ class Transport:
 
 def exchange(transport: Any, method: str = "GET") -> Exchange:
     scope = {"method": method, "path": "/", "http_version": "1.1"}
-    made = Exchange(scope, transport, FlowControl(transport), [], lambda: None, keep_alive=True, expects_continue=False)
+    made = Exchange(scope, transport, FlowControl(transport), lambda: None, keep_alive=True, expects_continue=False)
     made.complete()
     return made
 
@@ -46,7 +48,12 @@ def test_a_whole_answer_is_one_write() -> None:
 
     transport = Transport()
     asyncio.run(exchange(transport).run(application))
-    assert transport.writes == [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"]
+    [written] = transport.writes
+    head, _, body = written.partition(b"\r\n\r\n")
+    status, date, *rest = head.split(b"\r\n")
+    assert (status, rest, body) == (b"HTTP/1.1 200 OK", [b"content-length: 5"], b"hello")
+    sent = parsedate_to_datetime(date.removeprefix(b"date: ").decode())
+    assert abs((datetime.now(UTC) - sent).total_seconds()) < 60
 
 
 def test_a_fast_reader_of_a_long_answer_does_not_starve_the_others() -> None:
