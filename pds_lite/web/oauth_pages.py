@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pds_lite.web.browser_session import Form
 
 PATH = "/oauth/authorize"
+NOTHING_DONE = "Nothing has changed in your account."
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class _Visit:
             self.request,
             form_action=action,
             action=answer.redirect_uri,
+            client=_shown(self.asked),
             fields=answer.parameters,
         )
         page.headers["Referrer-Policy"] = "no-referrer"
@@ -128,7 +130,8 @@ async def _take_in(services: Services, request: Request, parameters: Mapping[str
         asked = await services.oauth().par.bring(parameters, browser_session.browser_id(services, request))
     except OAuthError as problem:
         log_refusal(services, request, parameters["client_id"], problem.error, problem.message)
-        raise
+        words = ["It did not ask in a way that this server understands, so you were not sent on to it.", NOTHING_DONE]
+        return _message(request, "This app cannot sign in", words, technical=problem.message)
     if asked.problem is not None:
         log_refusal(services, request, asked.client_id, *asked.problem)
     return browser_session.keep_browser(services, request, _redirect(_page_url(asked)))
@@ -175,12 +178,11 @@ def _obstacle(visit: _Visit) -> tuple[str, str] | None:
 
 
 def _obstacle_page(visit: _Visit, reason: str) -> Response:
-    words = (
-        [f"It did not ask in a way this server can answer: {reason}.", "Whoever made the app may want to know this."]
-        if visit.asked.problem is not None
-        else [f"Your account @{visit.account.handle} is not active on this server.", "Activate it first, or move on."]
-    )
-    return visit.page("refused.html", lines=words)
+    if visit.asked.problem is None:
+        here = f"Your account @{visit.account.handle} is not active on this server."
+        return visit.page("refused.html", lines=[here, "Activate it first, then begin again in the app."], technical="")
+    words = ["It asks for something that this server does not give. Whoever made the app can tell from the line below."]
+    return visit.page("refused.html", lines=[*words, NOTHING_DONE], technical=reason)
 
 
 async def _is_signed_in(visit: _Visit) -> bool:
@@ -315,5 +317,5 @@ def _refused(request: Request, problem: PdsError) -> Response:
     return page
 
 
-def _message(request: Request, title: str, lines: list[str], *, status: int = 400) -> Response:
-    return render("message.html", request, status=status, title=title, lines=lines)
+def _message(request: Request, title: str, lines: list[str], *, technical: str = "", status: int = 400) -> Response:
+    return render("message.html", request, status=status, title=title, lines=lines, technical=technical)

@@ -1,4 +1,4 @@
-// Chromium opens an app's page, signs in at the box and uses it. WALK holds {app, server, handle, password, untick, post, like}.
+// Chromium opens an app's page, signs in at the box and uses it. WALK holds {app, server, password, untick, post, like}.
 import { createRequire } from 'node:module'
 const { chromium } = createRequire(process.env.CLIENTS_DIR + '/package.json')('playwright-core')
 

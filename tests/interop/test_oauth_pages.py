@@ -1,130 +1,141 @@
-"""The authorization page in a real Chromium: phone and desktop, light and dark, with and without JavaScript."""
+"""Every page of the authorization endpoint in real Chromium: phone and desktop, light and dark, with and without
+JavaScript, judged by axe-core.
+
+SHOTS names a folder in which the screenshots are left: a person looks at them.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 
+from pds_lite.services.second_factor import STEP_S, totp
+from tests.interop.chromium import Chromium, app_page, find_chromium
 from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
 from tests.oauth_app import App
+from tests.web.test_oauth_clients import CLIENT, box_that_finds
+from tests.web.test_permission_sets import SCOPE as LEAFLETS
+from tests.web.test_permission_sets import dns, publisher
+from tests.web_client import AppHost, app_host, metadata
 
-pytestmark = pytest.mark.interop
-SCRIPT = Path(__file__).resolve().parent / "oauth_pages.mjs"
-SCOPE = (
+__all__ = ["publisher"]
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+FEW = "atproto repo:app.bsky.feed.post?action=create"
+ASKED = (
     "atproto transition:email repo:app.bsky.feed.post repo:app.bsky.feed.like?action=create blob:image/* "
     "rpc:app.bsky.feed.getTimeline?aud=did:web:api.bsky.app%23bsky_appview identity:handle account:email?action=manage"
 )
+MANY = (
+    f"{LEAFLETS} transition:generic transition:chat.bsky repo:* repo:sh.tangled.repo.issue?action=delete "
+    "repo?collection=app.bsky.graph.follow&collection=app.bsky.graph.block "
+    "rpc:app.bsky.graph.muteActor?aud=did:web:api.bsky.app%23bsky_appview "
+    "rpc:chat.bsky.convo.sendMessage?aud=did:web:api.bsky.chat%23bsky_chat rpc:*?aud=did:web:video.bsky.app%23video "
+    "blob?accept=application/pdf&accept=video/* account:repo?action=manage account:status?action=manage identity:*"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Boxes with something to see: one whose owner has a second factor, one whose account is asleep."""
+
+    box: LiveBox
+    asleep: LiveBox
+    host: AppHost
+    recovery_codes: list[str]
 
 
 @pytest.fixture(scope="module")
-def chromium() -> tuple[str, str]:
-    """(the browser, the folder whose node_modules holds playwright-core): BROWSER_PATH, REF_DIR."""
-    browser = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
-    folder = os.environ.get("REF_DIR", "/tmp/ref")
-    if browser is None or not (Path(folder) / "node_modules" / "playwright-core").is_dir():
-        pytest.skip("no chromium or no playwright-core: see README, Tests")
-    return browser, folder
+def chromium(reference_node: tuple[str, Path]) -> Chromium:
+    return find_chromium(reference_node, "axe-core")
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBox]:
-    with live_box(tmp_path_factory.mktemp("pages") / "box", rate_limits=False) as running:
-        yield running
+def place(publisher: LiveBox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("pages")
+    table: dict[str, Any] = {
+        f"_lexicon.{name}": [f'"did={publisher.did}"'] for name in ("leaflet.pub", "standard.site", "bsky.app")
+    }
+    with (
+        app_host(folder / "app") as host,
+        dns(table) as (server, _),
+        box_that_finds(host, folder / "box", dns_server=server) as box,
+        live_box(folder / "asleep", rate_limits=False) as asleep,
+    ):
+        host.documents[CLIENT] = {**metadata(host), "scope": f"{MANY} {FEW}"}
+        assert asleep.server("deactivateAccount", {}, asleep.token()).status == 200
+        yield Place(box, asleep, host, box.run(second_factor(box)))
 
 
-@contextmanager
-def app_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """(where an app waits for its answer, the answers it got)."""
-    answers: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            query = urlsplit(self.path).query
-            if self.path.startswith("/callback"):
-                answers.append(dict(parse_qsl(query)))
-            self._page()
-
-        def do_POST(self) -> None:
-            length = int(self.headers["content-length"])
-            answers.append(dict(parse_qsl(self.rfile.read(length).decode())))
-            self._page()
-
-        def _page(self) -> None:
-            body = b"<!doctype html><title>app</title><p>back at the app"
-            self.send_response(200)
-            self.send_header("content-type", "text/html")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/callback", answers
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+async def second_factor(box: LiveBox) -> list[str]:
+    """Switches it on: the recovery codes."""
+    assert box.app is not None
+    factor = box.app.services.second_factor
+    return await factor.switch_on(totp(factor.begin(), int(time.time()) // STEP_S))
 
 
-@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
-@pytest.mark.parametrize("phone", [True, False], ids=["phone", "desktop"])
-@pytest.mark.parametrize("mode", ["query", "form_post"])
-def test_the_owner_signs_in_and_agrees(
-    reference_node: Any,
-    chromium: tuple[str, str],
-    box: LiveBox,
-    tmp_path: Path,
-    mode: str,
-    phone: bool,
-    javascript: bool,
+def addresses(place: Place) -> dict[str, str]:
+    """Pages the owner may meet besides those of a plain sign-in, by name."""
+    url = place.box.url
+    web = App(url, scope=MANY, client_id=place.host.url + CLIENT, redirect=f"https://{place.host.name}/callback")
+    few, asleep = App(url, scope=FEW), App(place.asleep.url)
+    return {
+        "consent-many": url + web.page_url(web.push()),
+        "consent-few": url + few.page_url(few.push()),
+        "consent-nothing": url + few.page_url(few.push(scope="atproto")),
+        "other-account": url + web.page_url(web.push(login_hint="bob.test")),
+        "refused": f"{url}/oauth/authorize?{urlencode(few.request(code_challenge=''))}",
+        "doubtful": f"{url}/oauth/authorize?{urlencode(few.request(redirect_uri='https://evil.example/'))}",
+        "unknown": url + few.page_url(few.push()) + "x",
+        "not-an-app": f"{url}/oauth/authorize",
+        "asleep": place.asleep.url + asleep.page_url(asleep.push()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("phone", "dark", "javascript", "mode"),
+    [
+        (True, True, True, "query"),
+        (True, False, False, "form_post"),
+        (False, False, True, "form_post"),
+        (False, True, False, "query"),
+    ],
+    ids=["phone-script", "phone-no-script", "desktop-script", "desktop-no-script"],
+)
+def test_the_owner_signs_in_and_agrees_and_every_page_is_fit_to_be_read(
+    chromium: Chromium, place: Place, tmp_path: Path, phone: bool, dark: bool, javascript: bool, mode: str
 ) -> None:
-    node, _ = reference_node
-    browser, clients = chromium
-    shots = Path(os.environ.get("SHOTS", tmp_path)) / f"{mode}-{'phone' if phone else 'desktop'}-{javascript}"
+    view = f"{'phone' if phone else 'desktop'}-{'dark' if dark else 'light'}{'' if javascript else '-no-script'}"
+    shots = Path(os.environ.get("SHOTS", tmp_path)) / view
     shots.mkdir(parents=True, exist_ok=True)
-    with app_server() as (redirect, answers):
-        app = App(box.url, scope=SCOPE, redirect=redirect)
-        walk = {
-            "url": box.url + app.page_url(app.push(response_mode=mode)),
-            "handle": HANDLE,
-            "password": PASSWORD,
-            "untick": ["identity:handle"],
-            "javascript": javascript,
-            "phone": phone,
-            "dark": phone,
-            "formPost": mode == "form_post",
-            "shots": str(shots),
-        }
-        run = subprocess.run(
-            [node, str(SCRIPT)],
-            env={**os.environ, "WALK": json.dumps(walk), "CLIENTS_DIR": clients, "BROWSER_PATH": browser},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=110,
+    with app_page() as page:
+        app = App(place.box.url, scope=ASKED, redirect=page.url)
+        seen = chromium.walk(
+            "oauth_pages.mjs",
+            url=place.box.url + app.page_url(app.push(response_mode=mode)),
+            handle=HANDLE,
+            password=PASSWORD,
+            code=place.recovery_codes.pop(),
+            untick=["identity:handle"],
+            others=addresses(place),
+            javascript=javascript,
+            phone=phone,
+            dark=dark,
+            formPost=mode == "form_post",
+            shots=str(shots),
         )
-        outcome = json.loads(run.stdout)
-        assert "error" not in outcome, outcome
-        assert outcome["faults"] == []
-        assert [line for line in outcome["said"] if "Content Security Policy" in line or "Refused" in line] == []
-        assert answers[0]["iss"] == box.url
-        assert answers[0]["state"] == app.state
-        tokens = app.exchange(answers[0]["code"]).json
-        assert set(tokens["scope"].split(" ")) == set(SCOPE.split(" ")) - {"identity:handle"}
+        (back,) = page.answers
+        assert (back["iss"], back["state"]) == (place.box.url, app.state)
+        tokens = app.exchange(back["code"]).json
+    assert set(tokens["scope"].split(" ")) == set(ASKED.split(" ")) - {"identity:handle"}
+    assert seen["violations"] == []
+    assert seen["faults"] == []
+    assert seen["blocked"] == []
+    assert seen["pages"] >= 13
