@@ -154,7 +154,7 @@ def raw_service(script: Callable[[socket.socket, bytes], None]) -> Iterator[str]
 
     def visited(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.settimeout(20)
+            connection.settimeout(60)
             head = b""
             while b"\r\n\r\n" not in head:
                 piece = connection.recv(65536)

@@ -21,6 +21,8 @@ from pds_lite.storage.store import STORE_FOLDER, Store
 
 HANDLE = "alice.test"
 PASSWORD = "correct horse battery"
+WAIT_S = 60
+"""How long a test waits for what takes a moment: ample, since the machine may be busy with something else."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class LiveBox:
     def request(
         self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         try:
             connection.request(verb, path, body, {"Host": f"localhost:{self.port}", **(headers or {})})
             answer = connection.getresponse()
@@ -94,7 +96,7 @@ class LiveBox:
     def run(self, coroutine: Any) -> Any:
         """Runs a coroutine in the box's own event loop."""
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
 
     async def _serve(self, ready: threading.Event, account: bool, overrides: Mapping[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -141,14 +143,14 @@ def live_box(data_dir: Path, *, account: bool = True, **overrides: Any) -> Itera
     thread = threading.Thread(target=work, name="live box")
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(WAIT_S)
         if failed:
             raise failed[0]
         yield box
     finally:
         if box.app is not None:
             box.app.end()
-        thread.join(20)
+        thread.join(WAIT_S)
     if failed:
         raise failed[0]
     assert not thread.is_alive()

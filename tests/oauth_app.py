@@ -43,7 +43,7 @@ class Browser:
         self, verb: str, url: str, form: list[tuple[str, str]] | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         parts = urlsplit(urljoin(self.url, url))
-        connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
         sent = {"Host": parts.netloc, **self.headers}
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -281,7 +281,7 @@ class App:
 
 def ask(url: str, verb: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
     try:
         connection.request(verb, path, body, {"Host": parts.netloc, **headers})
         answer = connection.getresponse()

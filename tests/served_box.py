@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from pds_lite.services import key_store
 from pds_lite.storage.store import STORE_FOLDER, Store
-from tests.live_box import Answer
+from tests.live_box import WAIT_S, Answer
 from tests.store_fixture import assert_clean
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ class Client:
 
     def __init__(self, port: int, token: str | None = None) -> None:
         self.token = token
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
         self._host = f"localhost:{port}"
 
     def request(self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> Answer:
@@ -113,7 +113,7 @@ class ServedBox:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        end = time.monotonic() + 30
+        end = time.monotonic() + WAIT_S
         while not self._answers():
             if failpoint and self.process.poll() == -signal.SIGKILL:
                 return False
@@ -156,7 +156,7 @@ class ServedBox:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.terminate()
-        status = self.process.wait(30)
+        status = self.process.wait(WAIT_S)
         self._hang_up()
         return status
 

@@ -56,6 +56,13 @@ class Lan:
         done = subprocess.run([*_inside(host), "discover", str(seconds)], capture_output=True, text=True, check=True)
         return {box["handle"]: box for box in ujson.loads(done.stdout)}
 
+    def find(self, host, *handles, seconds=2.0):
+        """What `host` discovers, once that is exactly these: answers of a busy machine may miss a listener's time."""
+        end = time.monotonic() + 60
+        while set(found := self.discover(host, seconds)) != set(handles):
+            assert time.monotonic() < end, found
+        return found
+
     def close(self):
         for box in self.boxes:
             box.kill()
@@ -78,7 +85,7 @@ def _inside(host):
 def _leave(box):
     box.stdin.close()
     assert box.stdout.read().endswith("bye\n")
-    box.wait(10)
+    box.wait(60)
 
 
 @pytest.fixture
@@ -102,16 +109,15 @@ def test_two_boxes_take_different_names_and_the_leaving_one_takes_nothing_along(
     bob = lan.announce(second, "bob", BOB)
     assert bob.stdout.readline() == "pds-zzzzzz.local.\n"
 
-    found = lan.discover(visitor)
-    assert set(found) == {"alice.test", "bob.test"}
+    found = lan.find(visitor, "alice.test", "bob.test")
     assert all(box["problem"] == "" and box["claimed"] for box in found.values())
     assert found["alice.test"]["did"] == ALICE[0]
     assert found["bob.test"]["addresses"][0] == "10.99.0.2"
     assert found["alice.test"]["fingerprint"] != found["bob.test"]["fingerprint"]
 
     _leave(bob)
-    assert set(lan.discover(visitor)) == {"alice.test"}
-    assert set(lan.discover(first, 3.0)) == {"alice.test"}, "a box finds itself too"
+    lan.find(visitor, "alice.test")
+    lan.find(first, "alice.test", seconds=3.0)  # a box finds itself too
 
 
 @pytest.mark.slow
@@ -134,7 +140,7 @@ def test_a_cloned_box_is_announced_beside_its_twin_and_unclaimed_boxes_say_so(la
         names.append(lan.announce(host, seed, who).stdout.readline().strip())
     assert names[:2] == ["pds-lite.local.", "pds-aaaaaa.local."]
     assert len(set(names)) == 3
-    found = lan.discover(hosts[3])
+    found = lan.find(hosts[3], "", "alice.test")
     assert found[""]["claimed"] is False
     assert found["alice.test"]["did"] == ALICE[0]
 
@@ -147,7 +153,7 @@ def test_a_new_address_is_announced_and_the_old_one_is_not(lan):
     _ip("-n", host, "addr", "del", "10.99.0.1/24", "dev", "eth0")
     _ip("-n", host, "addr", "add", "10.99.0.77/24", "dev", "eth0")
     _ip("-n", host, "route", "add", "default", "dev", "eth0")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     addresses = []
     while "10.99.0.77" not in addresses and time.monotonic() < deadline:
         addresses = lan.discover(visitor).get("alice.test", {"addresses": []})["addresses"]

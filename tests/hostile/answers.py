@@ -27,7 +27,7 @@ def refused(answer: Answer, status: int = 400, error: str = "InvalidRequest") ->
 
 def raw(box: ServedBox, token: str, nsid: str, headers: str, body: bytes = b"") -> bytes:
     """What comes back for a request written by hand; the connection stays half open until the answer ends."""
-    with socket.create_connection(("127.0.0.1", box.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", box.port), timeout=60) as connection:
         request = f"POST /xrpc/{nsid} HTTP/1.1\r\nHost: localhost:{box.port}\r\nAuthorization: Bearer {token}\r\n"
         connection.sendall(f"{request}{headers}Connection: close\r\n\r\n".encode() + body)
         pieces = []

@@ -60,11 +60,11 @@ def dns_thread(table: Mapping[str, list[str] | str | None]) -> Iterator[str]:
     thread.start()
     transport, _ = asyncio.run_coroutine_threadsafe(
         loop.create_datagram_endpoint(lambda: _Protocol(table, []), local_addr=("127.0.0.1", 0)), loop
-    ).result(10)
+    ).result(60)
     try:
         yield f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
     finally:
-        asyncio.run_coroutine_threadsafe(_close(transport), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_close(transport), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

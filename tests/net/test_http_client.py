@@ -21,7 +21,7 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, 20))
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
 def with_server(script: Script, work: Any) -> Any:
@@ -224,7 +224,7 @@ def test_a_stream_gives_pieces_and_holds_the_sender_back() -> None:
             sent += 100_000
 
     async def work(client: HttpClient, server: ScriptedServer) -> None:
-        async with await client.stream("GET", server.url, max_bytes=1 << 30, timeout=20) as answer:
+        async with await client.stream("GET", server.url, max_bytes=1 << 30, timeout=60) as answer:
             await anext(answer)
             await asyncio.sleep(0.2)
             assert sent < 20_000_000

@@ -1,7 +1,7 @@
 """Relays are asked when there is a reason, again until they take it, and not for every write."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -46,6 +46,15 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(coroutine)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for what is to happen, and a moment longer for what is not."""
+    for _ in range(12_000):
+        if true():
+            break
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+
+
 def made(clock: Clock, *names: str) -> Crawlers:
     http: Any = None
     return Crawlers(http, clock, names, "pds.example.com")
@@ -57,7 +66,7 @@ def test_each_relay_is_asked_at_start_and_a_failing_one_holds_up_nobody(relays: 
     async def story() -> None:
         service = made(Clock(), "one", "two")
         service.start()
-        await asyncio.sleep(0.2)
+        await until(lambda: len(relays.asked) >= 5)
         await service.stop()
         assert sorted(relays.asked) == ["one"] * 4 + ["two"]
 
@@ -69,14 +78,15 @@ def test_writes_ask_at_most_every_twenty_minutes(relays: _Relays) -> None:
         clock = _Clock()
         service = made(clock, "one")
         service.start()
-        await asyncio.sleep(0.02)
+        await until(lambda: len(relays.asked) >= 1)
         for _ in range(5):
             service.wrote()
             await asyncio.sleep(0.005)
+        await until(lambda: len(relays.asked) >= 2)
         assert len(relays.asked) == 2
         clock.ahead = AFTER_WRITE_S + 1
         service.wrote()
-        await asyncio.sleep(0.02)
+        await until(lambda: len(relays.asked) >= 3)
         await service.stop()
         assert len(relays.asked) == 3
 
@@ -91,7 +101,7 @@ def test_who_took_the_request_is_asked_again_later_since_it_may_have_ignored_it(
     async def story() -> None:
         service = made(Clock(), "one")
         service.start()
-        await asyncio.sleep(0.2)
+        await until(lambda: len(relays.asked) >= 3)
         await service.stop()
         assert len(relays.asked) == 3
 
@@ -127,18 +137,24 @@ def test_when_the_last_follower_left_the_relays_are_asked_once(
     relays: _Relays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dead line shows only in that nobody follows the stream any more."""
-    monkeypatch.setattr(module, "OUTAGE_S", 0.02)
+    monkeypatch.setattr(module, "OUTAGE_S", 0.5)  # and no pause of a busy machine is as long
     monkeypatch.setattr(module, "REPEATS_S", ())
 
     async def story() -> None:
         http: Any = None
-        followers = 1
-        service = Crawlers(http, Clock(), ["one"], "pds.example.com", followers=lambda: followers)
+        followers, looks = 1, 0
+
+        def look() -> int:
+            nonlocal looks
+            looks += 1
+            return followers
+
+        service = Crawlers(http, Clock(), ["one"], "pds.example.com", followers=look)
         service.start()
-        await asyncio.sleep(0.1)
+        await until(lambda: looks >= 1)
         assert len(relays.asked) == 1
         followers = 0
-        await asyncio.sleep(0.2)
+        await until(lambda: len(relays.asked) >= 2)
         await service.stop()
         assert len(relays.asked) == 2
 

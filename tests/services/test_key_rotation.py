@@ -128,7 +128,7 @@ def test_a_rotation_cut_after_publishing_is_finished_at_the_next_start(tmp_path:
 async def _until(true: Any) -> None:
     import asyncio
 
-    for _ in range(500):
+    for _ in range(3000):
         if true():
             return
         await asyncio.sleep(0.02)

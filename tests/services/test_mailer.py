@@ -12,7 +12,7 @@ from pds_lite.config import Config
 from pds_lite.errors import ConfigError, Unavailable, UpstreamFailure
 from pds_lite.services.account_flows import code_mail
 from pds_lite.services.codes import Purpose
-from pds_lite.services.mailer import Mailer, MailServer
+from pds_lite.services.mailer import TIMEOUT_S, Mailer, MailServer
 from tests.smtp_sink import smtp_sink
 
 CODE = re.compile(r"\b([A-Z2-7]{5}-[A-Z2-7]{5})\b")
@@ -48,9 +48,8 @@ async def test_posting_does_not_wait_and_keeps_the_failure(tmp_path: Path) -> No
     with smtp_sink() as sink:
         sink.refusal = "550 no such box"
         box = mailer(tmp_path, sink.url)
-        began = time.monotonic()
         box.post("nobody@example.com", "s", "t")
-        assert time.monotonic() - began < 1
+        assert len(box._tasks) == 1, "the mail is still to be sent"
         await asyncio.gather(*box._tasks)
         assert box.trouble is not None
         assert "refused the recipient" in box.trouble
@@ -85,7 +84,7 @@ async def test_a_server_that_says_nothing_does_not_hold_up_the_end(tmp_path: Pat
         await asyncio.sleep(0.05)
         began = time.monotonic()
         await box.stop()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < TIMEOUT_S / 2
 
 
 async def test_a_line_break_in_a_header_sends_nothing(tmp_path: Path) -> None:

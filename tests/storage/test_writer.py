@@ -78,14 +78,14 @@ def queue_jobs(backing: Recorder, functions: list[Callable[[Child], object]]) ->
     backing.gate.clear()
     blocker: Future = Future()
     writer.submit(Job(lambda txn: None, "", False, blocker, None))
-    assert backing.committing.wait(5)
+    assert backing.committing.wait(60)
     futures: list[Future] = []
     for function in functions:
         future: Future = Future()
         writer.submit(Job(function, "", False, future, None))
         futures.append(future)
     backing.gate.set()
-    blocker.result(5)
+    blocker.result(60)
     writer.close()
     return futures
 

@@ -63,11 +63,11 @@ def in_own_loop(work: Any) -> Iterator[Any]:
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="own loop")
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield given[0]
     finally:
         done.set()
-        thread.join(10)
+        thread.join(60)
 
 
 @contextmanager
