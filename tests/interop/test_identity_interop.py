@@ -1,5 +1,6 @@
 """Identity against the real directory server and the reference PDS: rotate, recover, alarm; the names of refusals."""
 
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -192,6 +193,54 @@ def test_refusals_have_the_references_names(box: LiveBox, reference: LiveBox) ->
         if outcomes[0] != outcomes[1]:
             differences.append((nsid, body, *outcomes))
     assert differences == []
+
+
+TAKENDOWN_CALLS: list[tuple[str, str, Any]] = [
+    ("GET", SERVER + "getSession", {}),
+    ("POST", SERVER + "refreshSession", None),
+    ("POST", SERVER + "activateAccount", None),
+    ("POST", SERVER + "createAppPassword", {"name": "x"}),
+    ("POST", SERVER + "requestAccountDelete", None),
+    ("GET", SERVER + "getServiceAuth", {"aud": "did:web:a.example.com", "lxm": "app.bsky.feed.getTimeline"}),
+    ("GET", SERVER + "getServiceAuth", {"aud": "did:web:a.example.com"}),
+    ("GET", SERVER + "checkAccountStatus", {}),
+    ("POST", IDENTITY + "updateHandle", {"handle": "bob.test"}),
+    ("POST", IDENTITY + "requestPlcOperationSignature", None),
+    ("POST", IDENTITY + "submitPlcOperation", {"operation": {}}),
+    ("POST", "com.atproto.repo.createRecord", {"repo": "OWN", "collection": "com.example.x", "record": {}}),
+    ("GET", "com.atproto.sync.getRepo", {"did": "OWN"}),
+    ("GET", "com.atproto.sync.listBlobs", {"did": "OWN"}),
+    ("GET", "com.atproto.sync.getLatestCommit", {"did": "OWN"}),
+    ("GET", "app.bsky.feed.getTimeline", {}),
+]
+
+
+def _take_down(peer: LiveBox, password: str) -> None:
+    body = {"subject": {"$type": "com.atproto.admin.defs#repoRef", "did": peer.did}, "takedown": {"applied": True}}
+    basic = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+    headers = {"Authorization": basic, "Content-Type": "application/json"}
+    path = f"/xrpc/{ADMIN}updateSubjectStatus"
+    assert peer.request("POST", path, json.dumps(body).encode(), headers).status == 200
+
+
+def test_an_account_that_is_taken_down_may_do_what_the_reference_lets_it_do(box: LiveBox, reference: LiveBox) -> None:
+    outcomes: dict[str, list[Any]] = {}
+    for peer, admin_password in ((box, "s3cret"), (reference, "admin-pass")):
+        _take_down(peer, admin_password)
+        login = {"identifier": HANDLE, "password": PASSWORD}
+        outcomes.setdefault("createSession", []).append(_named(peer.server("createSession", login)))
+        session = peer.server("createSession", {**login, "allowTakendown": True}).json
+        payload = session["accessJwt"].split(".")[1]
+        scope = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["scope"]
+        outcomes.setdefault("scope", []).append((scope, session["active"], session["status"]))
+        for verb, nsid, body in TAKENDOWN_CALLS:
+            given = {name: peer.did if value == "OWN" else value for name, value in (body or {}).items()}
+            token = session["refreshJwt" if nsid.endswith("refreshSession") else "accessJwt"]
+            answer = peer.get(nsid, token, **given) if verb == "GET" else peer.post(nsid, given or None, token)
+            outcomes.setdefault(f"{nsid} {given.get('lxm', '')}", []).append(
+                _named(answer) if answer.status >= 400 else answer.status
+            )
+    assert {name: pair for name, pair in outcomes.items() if pair[0] != pair[1]} == {}
 
 
 def test_recommended_credentials_have_the_references_shape(box: LiveBox, reference: LiveBox) -> None:
