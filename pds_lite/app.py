@@ -236,7 +236,8 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     sessions = Sessions(config, clock, store, keys)
     base = Foundation(config, clock, store, keys, identity, repo)
     accounts = Accounts(base, sessions)
-    oauth = _lazy_oauth(config, clock, store, keys, http=http, identity=identity)
+    # cache: imported and made on the first call, so that no start waits for it.
+    oauth = cache(lambda: _make_oauth(base, http))
     service_auth = ServiceAuth(config, clock, keys, identity, accounts)
     limits_of_rate = RateLimits(clock, enabled=config.rate_limits)
     browsers = BrowserSessions(clock, store)
@@ -275,7 +276,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         sessions=sessions,
         browsers=browsers,
         second_factor=second_factor,
-        passkeys=_lazy_passkeys(config, clock, store, keys, accounts),
+        passkeys=cache(lambda: _make_passkeys(base, accounts)),
         sign_in=SignIn(accounts, limits_of_rate, throttle, second_factor, sign_in_log, clock),
         access=AccessControl(config, sessions, service_auth, oauth),
         service_auth=service_auth,
@@ -302,7 +303,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         repo=repo,
         reader=RepoReader(store, repo.snapshots, clock, limits.exports),
         importer=importer,
-        migration=_lazy_migration(lambda: services),
+        migration=cache(lambda: _make_migration(services)),
         crawlers=Crawlers(
             http,
             clock,
@@ -315,44 +316,25 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     return services
 
 
-def _lazy_migration(services: Callable[[], Services]) -> Callable[[], MigrationRunner]:
-    """The runner of the job that moves an account in, imported and made where there is one."""
+def _make_oauth(base: Foundation, http: HttpClient) -> OAuth:
+    """The authorization server, for the first app that asks for it."""
+    from pds_lite.services.oauth.provider import OAuth
 
-    @cache
-    def migration() -> MigrationRunner:
-        from pds_lite.services.migration.runner import MigrationRunner
-
-        return MigrationRunner(services())
-
-    return migration
+    return OAuth(base.config, base.clock, base.store, base.keys, http=http, identity=base.identity)
 
 
-def _lazy_oauth(
-    config: Config, clock: Clock, store: Store, keys: key_store.Keys, *, http: HttpClient, identity: Identity
-) -> Callable[[], OAuth]:
-    """The authorization server, imported and made for the first app that asks for it."""
+def _make_passkeys(base: Foundation, accounts: Accounts) -> Passkeys:
+    """The judge of passkeys, for the first page that may need it."""
+    from pds_lite.services.passkeys import Passkeys
 
-    @cache
-    def oauth() -> OAuth:
-        from pds_lite.services.oauth.provider import OAuth
-
-        return OAuth(config, clock, store, keys, http=http, identity=identity)
-
-    return oauth
+    return Passkeys(base.config, base.clock, base.store, base.keys, accounts)
 
 
-def _lazy_passkeys(
-    config: Config, clock: Clock, store: Store, keys: key_store.Keys, accounts: Accounts
-) -> Callable[[], Passkeys]:
-    """The judge of passkeys, imported and made for the first page that may need it."""
+def _make_migration(services: Services) -> MigrationRunner:
+    """The runner of the job that moves an account in, where there is one."""
+    from pds_lite.services.migration.runner import MigrationRunner
 
-    @cache
-    def passkeys() -> Passkeys:
-        from pds_lite.services.passkeys import Passkeys
-
-        return Passkeys(config, clock, store, keys, accounts)
-
-    return passkeys
+    return MigrationRunner(services)
 
 
 async def _end_grants(store: Store, oauth: Callable[[], OAuth]) -> None:
