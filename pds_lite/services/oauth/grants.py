@@ -18,6 +18,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pds_lite.atproto import jwt
@@ -36,6 +37,7 @@ MAX_GRANTS = 200
 """The longest unused one makes room."""
 ACCESS_TTL_S = 900
 """Longest life of an access token; specs/oauth ends at 30 minutes."""
+MAX_READ = 32
 _DAY_US = 86_400_000_000
 PUBLIC_US = 14 * _DAY_US
 """Life of a public client's session, however much it is used."""
@@ -79,6 +81,8 @@ class Grants:
         self._clock = clock
         self._store = store
         self._access_secret = secret("oauth access token")
+        # An app shows the same token with every request. Only tokens with our MAC are remembered; none is judged here.
+        self._read_access = lru_cache(MAX_READ)(lambda token: jwt.decode_hs256(token, self._access_secret))
         self._refresh_secret = secret("oauth refresh token")
         self._changing = asyncio.Lock()
         with store.read() as txn:
@@ -202,7 +206,7 @@ class Grants:
     def find_access(self, token: str, *, allow_expired: bool) -> Live | None:
         """The live grant of an access token of ours, None if it is over. Raises OAuthError (invalid_token)."""
         try:
-            header, claims = jwt.decode_hs256(token, self._access_secret)
+            header, claims = self._read_access(token)
         except BadKey:
             raise OAuthError("The token is not one of this server", error="invalid_token") from None
         if header.get("typ") != _TYP or claims["aud"] != self._audience:
