@@ -90,13 +90,14 @@ class HandleChange:
             if handle == self._config.hostname:
                 return
             found = problem.message.partition(": ")[2] or problem.message
-            raise HandleNotProved(problem.message, f"{handle} does not lead to you yet: {found}") from None
+            raise HandleNotProved(problem.message, f"the name {handle} does not lead to you yet: {found}") from None
         finally:
             self._candidate = None
         if did != account.did:
             mend = f"set the TXT record of _atproto.{handle} to did={account.did}"
             raise HandleNotProved(
-                f"{handle} leads to {did}, not to {account.did}; {mend}", f"{handle} leads to {did}, not to you: {mend}"
+                f"{handle} leads to {did}, not to {account.did}; {mend}",
+                f"the name {handle} leads to {did}, not to you: {mend}",
             )
 
     async def _check_foreign_document(self, handle: str, account: Account) -> None:

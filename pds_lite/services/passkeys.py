@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from pds_lite import ujson
 from pds_lite.atproto.base64url import decode_base64url, encode_base64url
-from pds_lite.errors import BadInput, PdsError, Unauthorized
+from pds_lite.errors import BadInput, Unauthorized
 from pds_lite.services.oauth.nonces import Replays
 from pds_lite.storage import sign_in_store
 from pds_lite.storage.sign_in_store import Passkey
@@ -89,11 +89,14 @@ class Passkeys:
         """Stores the passkey that `answer` (the credential as JSON) brings. Raises BadInput."""
         name = name.strip()[:MAX_NAME] or "Passkey"
         response, state = self._open(browser, answer)
+        from fido2.cose import UnsupportedKey
+
         try:
             data = self._server.register_complete(state, response)
-        except (ValueError, TypeError, KeyError) as problem:
+        except Exception as problem:  # noqa: BLE001 - the library raises whatever its parsing of strange bytes meets
             raise BadInput(f"The passkey was not taken: {problem}") from None
-        assert data.credential_data is not None
+        if data.credential_data is None or isinstance(data.credential_data.public_key, UnsupportedKey):
+            raise BadInput("The passkey was not taken: it has a key that cannot be checked here")
         row = Passkey(
             id=bytes(data.credential_data.credential_id),
             credential=bytes(data.credential_data),
@@ -113,7 +116,7 @@ class Passkeys:
             response, state = self._open(browser, answer)
             used = self._server.authenticate_complete(state, [_credential(row) for row in rows], response)
             shown = AuthenticationResponse.from_dict(response).response.authenticator_data
-        except (ValueError, TypeError, KeyError, PdsError) as problem:
+        except Exception as problem:  # noqa: BLE001 - as above; and strangers can send this
             raise Unauthorized("The passkey was not accepted", hint=f"Passkey: {problem}") from None
         row = next(row for row in rows if row.id == used.credential_id)
         if shown.counter <= row.counter and (shown.counter or row.counter):

@@ -37,7 +37,10 @@ async def answer(services: Services, request: Request, name: str) -> Response:
 
 async def _answer(services: Services, request: Request, name: str) -> Response:
     if services.account.account is None:
-        lines = ["Make the account first: with `pds-lite init`, or with an app that can sign up here."]
+        lines = [
+            "The account is made on the box itself, by the command pds-lite init,",
+            "or by an app that can sign up or move here, with a code from pds-lite account claim-code.",
+        ]
         return render("message.html", request, status=404, title="Nobody lives here yet", lines=lines)
     if name == "sign-in":
         return await account_sign_in.answer(services, request)

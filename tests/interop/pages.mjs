@@ -111,7 +111,7 @@ async function withoutJavaScript() {
   await look(page, "recovery-codes-phone-light")
   const recovery = await page.locator(".secrets li").allTextContents()
   expect(recovery.length === 10, "ten recovery codes")
-  await page.click("text=I have it")
+  await page.click("text=I have them")
   await look(page, "security-with-factor-phone-light")
   await page.goto("/account")
   await page.click("text=Sign out of this browser")

@@ -200,3 +200,50 @@ async def test_there_is_an_end_to_passkeys(passkeys: Passkeys) -> None:
         await enrol(passkeys, device)
     with pytest.raises(TooLarge):
         await enrol(passkeys, Device())
+
+
+def _bent(answer: str, place: tuple[str, ...], value: Any) -> str:
+    made = json.loads(answer)
+    target = made
+    for name in place[:-1]:
+        target = target[name]
+    target[place[-1]] = value
+    return json.dumps(made)
+
+
+def _shortened(answer: str, name: str, size: int) -> str:
+    whole = decode_base64url(json.loads(answer)["response"][name])
+    return _bent(answer, ("response", name), encode_base64url(whole[:size]))
+
+
+@pytest.mark.parametrize("value", [None, 1, 1.5, True, [], [1], {}, "x", "é"])
+@pytest.mark.parametrize("place", [("clientExtensionResults",), ("response",), ("rawId",), ("response", "signature")])
+async def test_strange_answers_are_refused_and_no_fault(passkeys: Passkeys, place: tuple[str, ...], value: Any) -> None:
+    device = Device()
+    await enrol(passkeys, device)
+    answer = device.get(asked(passkeys.request_options(BROWSER)))
+    if place == ("clientExtensionResults",) and value in (None, {}):
+        return  # that is nothing strange
+    await refused(passkeys, _bent(answer, place, value))
+
+
+@pytest.mark.parametrize("size", [0, 1, 36, 37, 54, 60, 100])
+async def test_answers_that_break_off_are_refused_and_no_fault(passkeys: Passkeys, size: int) -> None:
+    device = Device()
+    made = device.create(asked(passkeys.creation_options(BROWSER)))
+    with pytest.raises(BadInput):
+        await passkeys.add(BROWSER, "Phone", _shortened(made, "attestationObject", size))
+    await enrol(passkeys, device)
+    await refused(
+        passkeys, _shortened(device.get(asked(passkeys.request_options(BROWSER))), "authenticatorData", min(size, 36))
+    )
+
+
+async def test_a_key_that_cannot_be_checked_is_not_taken(passkeys: Passkeys) -> None:
+    made = json.loads(Device().create(asked(passkeys.creation_options(BROWSER))))
+    attestation = decode_base64url(made["response"]["attestationObject"])
+    of_p256, of_nobody = cbor2.dumps({3: -7})[1:], cbor2.dumps({3: -20})[1:]
+    assert attestation.count(of_p256) == 1
+    made["response"]["attestationObject"] = encode_base64url(attestation.replace(of_p256, of_nobody))
+    with pytest.raises(BadInput, match="cannot be checked"):
+        await passkeys.add(BROWSER, "Phone", json.dumps(made))
