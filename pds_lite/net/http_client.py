@@ -22,7 +22,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import urljoin
 
 from pds_lite.errors import BadInput, UpstreamFailure, UpstreamTimeout
@@ -57,6 +57,15 @@ class HttpResponse:
     body: bytes
     url: str
     """Where it came from, after redirects."""
+
+
+class Limits(TypedDict, total=False):
+    """How long, how large and how far a request may go: as the parameters of HttpClient.stream."""
+
+    timeout: float
+    max_bytes: int
+    follow: int
+    configured: bool
 
 
 class HttpStream:
@@ -151,6 +160,8 @@ class HttpClient:
         self._resolve = resolve or _system_resolve
         self._tls: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
+        """Resting ones, the longest resting first."""
+        self._sweeping: asyncio.TimerHandle | None = None
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._busy: set[Connection] = set()
 
@@ -160,16 +171,10 @@ class HttpClient:
         url: str,
         headers: Mapping[str, str] | None = None,
         body: Body = b"",
-        *,
-        timeout: float = 10.0,  # noqa: ASYNC109 - covers every redirect and the reading of the body
-        max_bytes: int = 1 << 20,
-        follow: int = 0,
-        configured: bool = False,
+        **limits: Unpack[Limits],
     ) -> HttpResponse:
-        """A whole answer within `timeout` seconds and `max_bytes`, after at most `follow` redirects (GET and HEAD)."""
-        async with await self.stream(
-            method, url, headers, body, timeout=timeout, max_bytes=max_bytes, follow=follow, configured=configured
-        ) as answer:
+        """`stream` and its whole body. Raises UpstreamTimeout, UpstreamFailure, BadInput."""
+        async with await self.stream(method, url, headers, body, **limits) as answer:
             content = await answer.read()
         return HttpResponse(answer.status, answer.headers, content, answer.url)
 
@@ -188,6 +193,7 @@ class HttpClient:
     ) -> HttpStream:
         """The answer's head; the body comes as the stream is read, all of it within `timeout` seconds from now.
 
+        At most `follow` redirects (GET and HEAD), and `max_bytes` of body.
         With `idle`, for bodies of any length: the head within `timeout` seconds once the request has been sent, each
         piece of a body, either way, within `idle` seconds of the one before. Raises UpstreamTimeout.
         """
@@ -219,6 +225,8 @@ class HttpClient:
         for connection in (*self._idle, *self._busy):
             connection.abort()
         self._idle.clear()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await asyncio.sleep(0)  # asyncio closes an aborted socket in its next turn
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
@@ -235,8 +243,20 @@ class HttpClient:
             oldest = same[0] if len(same) >= MAX_IDLE_PER_ORIGIN else self._idle[0]
             self._idle.remove(oldest)
             oldest.abort()
-        connection.rest(IDLE_S)
+        loop = asyncio.get_running_loop()
+        connection.idle_until = loop.time() + IDLE_S
         self._idle.append(connection)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(IDLE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Closes what has rested long enough. One timer for all: most connections rest for milliseconds."""
+        self._sweeping = None
+        loop = asyncio.get_running_loop()
+        while self._idle and self._idle[0].idle_until <= loop.time():
+            self._idle.pop(0).abort()
+        if self._idle:
+            self._sweeping = loop.call_at(self._idle[0].idle_until, self._sweep)
 
     async def _exchange(
         self,
@@ -291,7 +311,7 @@ class HttpClient:
         for index in range(len(self._idle) - 1, -1, -1):
             if self._idle[index].key == key:
                 connection = self._idle.pop(index)
-                if connection.wake():
+                if connection.reusable:
                     return connection
         self._idle = [connection for connection in self._idle if connection.reusable]
         return None

@@ -41,8 +41,10 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self._transport: asyncio.Transport | None = None
-        self._parser: Any = None
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self.idle_until = 0.0
+        """Of the event loop's clock; the pool's to set and to read."""
+        self._waiter: asyncio.Future[None] | None = None
         self._failure: Ended | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -63,8 +65,6 @@ class Connection(asyncio.Protocol):
         self._done = False
         self._keep_alive = False
         self._paused = False
-        self._changed = asyncio.Event()
-        self._parser = httptools.HttpResponseParser(self)
 
     # --- for the client
 
@@ -74,22 +74,8 @@ class Connection(asyncio.Protocol):
         open_ = self._transport is not None and not self._transport.is_closing()
         return self._done and self._keep_alive and self._failure is None and open_
 
-    def rest(self, seconds: float) -> None:
-        """Between requests: closes by itself after `seconds`."""
-        self._idle_timer = asyncio.get_running_loop().call_later(seconds, self.abort)
-
-    def wake(self) -> bool:
-        """Ends the rest. False if the connection can no longer be used."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        return self.reusable
-
     def abort(self) -> None:
         """Ends the connection at once."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -148,14 +134,19 @@ class Connection(asyncio.Protocol):
     async def _change(self) -> None:
         if self._failure is not None:
             raise self._failure
-        self._changed.clear()
-        await self._changed.wait()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _tell(self) -> None:
+        """Something has changed."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _fail(self, reason: str) -> None:
         if self._failure is None:
             self._failure = Ended(reason, silent=not self._got_anything)
         self._writable.set()
-        self._changed.set()
+        self._tell()
         self.abort()
 
     # --- asyncio
@@ -173,7 +164,7 @@ class Connection(asyncio.Protocol):
                 self._fail("the connection ended in the middle of an answer" if self._got_anything else "no answer")
         self._keep_alive = False
         self._writable.set()
-        self._changed.set()
+        self._tell()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -232,7 +223,7 @@ class Connection(asyncio.Protocol):
             # The parser would wait for the body that a HEAD's Content-Length speaks of: this connection is done.
             self._keep_alive = self._keep_alive and status in _BODYLESS and self._method != "HEAD"
             self._done = True
-        self._changed.set()
+        self._tell()
         self._writable.set()  # whoever still sends a body is to see that the answer has come
 
     def on_body(self, body: bytes) -> None:
@@ -243,12 +234,12 @@ class Connection(asyncio.Protocol):
         if self._waiting > HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
-        self._changed.set()
+        self._tell()
 
     def on_message_complete(self) -> None:
         if self._head_complete:
             self._done = True
-            self._changed.set()
+            self._tell()
 
     _framed = True
 

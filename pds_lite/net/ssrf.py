@@ -23,6 +23,7 @@ _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*\.?"
 )
+_AUTHORITY_END = re.compile(r"[/?]")
 _UNSAFE = re.compile(r"[^\x21-\x7e]")
 
 _REFUSED_V4 = tuple(
@@ -109,25 +110,33 @@ class Target:
         return f"{self.scheme}://{self.authority}"
 
 
-@lru_cache(maxsize=256)
 def parse_url(url: str) -> Target:
     """Takes an http or https URL apart. Raises BadInput for other schemes, user names, control characters, odd
     hosts.
     """
     if len(url) > MAX_URL or _UNSAFE.search(url) or "\\" in url:
         raise BadInput("The URL is too long or holds characters that do not belong in one")
+    address, _, _fragment = url.partition("#")
+    end = _AUTHORITY_END.search(address, address.find("//") + 2)
+    path = address[end.start() :] if end is not None else ""
+    scheme, host, port = _parse_origin(address[: len(address) - len(path)])
+    return Target(scheme, host, port, path if path.startswith("/") else f"/{path}")
+
+
+@lru_cache(maxsize=256)
+def _parse_origin(origin: str) -> tuple[str, str, int]:
+    """(scheme, host, port); most URLs that are asked for have one of a few origins. Raises BadInput."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(origin)
         port = parts.port
     except ValueError:
         raise BadInput("The URL cannot be read") from None
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or port == 0:
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or port == 0 or parts.path:
         raise BadInput("Not a plain http or https URL")
     host = parts.hostname.removesuffix(".")
     if not _NAME.fullmatch(host) and not _is_address(host):
         raise BadInput("The URL's host is not a name")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, host, port or _PORTS[parts.scheme], path)
+    return parts.scheme, host, port or _PORTS[parts.scheme]
 
 
 def _is_address(host: str) -> bool:

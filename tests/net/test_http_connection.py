@@ -74,6 +74,7 @@ async def exchange(pieces: list[bytes], *, end: bool = True) -> bytes:
         body += chunk
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, len(ANSWER) - 1), max_size=8))
 def test_an_answer_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     edges = sorted({0, len(ANSWER), *cuts})
@@ -81,7 +82,7 @@ def test_an_answer_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     assert asyncio.run(exchange(pieces, end=False)) == b"abcde"
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(ANSWER) - 1), st.binary(max_size=5), st.integers(0, 5)), min_size=1, max_size=5
