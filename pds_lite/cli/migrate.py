@@ -33,7 +33,7 @@ INTERRUPTED = 130
 _SECRET = frozenset({"password"})
 _PROMPTS = {
     "auth_factor": "sign-in code",
-    "plc_code": "code from the e-mail (empty if none came)",
+    "plc_code": "the code (empty if none came)",
     "accept_missing": "go on without these blobs, for good? (yes or no)",
 }
 _GO_ON = {

@@ -91,8 +91,8 @@ async def _sign(job: Job) -> dict[str, Any]:
 def _question(job: Job) -> str:
     asked = strftime("%H:%M", localtime(job.row.code_asked_us / 1e6))
     return (
-        f"{job.row.old_url} was asked at {asked} to send a code to your e-mail address. Until it is given nothing has"
-        " changed for the world; with it your identity leads to this box"
+        f"{job.row.old_url} was asked at {asked} for a code: it comes by e-mail (a pds-lite shows it on its account"
+        " page). Until it is given nothing has changed for the world; with it your identity leads to this box"
     )
 
 

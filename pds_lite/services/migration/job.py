@@ -63,6 +63,7 @@ MAX_ROUNDS = 5
 REPORT_BYTES = 4 << 20
 SHOWN_MISSING = 200
 _WANTED_PREFERENCES = "app.bsky."
+_WRONG_CODE = frozenset({"AuthFactorTokenRequired", "InvalidToken", "ExpiredToken"})
 
 Report = Callable[[str], None]
 """Takes a line for the owner."""
@@ -366,10 +367,12 @@ class Job:
 
 
 async def sign_in(old: OldHost, identifier: str, password: str, code: str | None) -> dict[str, Any]:
-    """Opens a session at the old host. Raises Needs for a second factor or another password."""
+    """Opens a session at the old host. Raises Needs for a second factor, BadInput for a wrong password."""
     try:
         return await old.sign_in(identifier, password, code)
     except UpstreamFailure as problem:
+        if code is not None and problem.error in _WRONG_CODE:
+            raise Needs("auth_factor", f"{old.url} does not take that sign-in code; wait for the next one") from None
         if problem.error == "AuthFactorTokenRequired":
             raise Needs(
                 "auth_factor", f"{old.url} wants a sign-in code: out of its e-mail, or of your authenticator app"

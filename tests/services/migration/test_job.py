@@ -16,6 +16,7 @@ from pds_lite.services.account_deletion import AccountDeletion
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Purpose
 from pds_lite.services.migration import preflight
+from pds_lite.services.second_factor import STEP_S, totp
 from pds_lite.storage import account_store, identity_store, migration_store
 from pds_lite.storage.migration_store import Migration
 from tests.live_box import PASSWORD, LiveBox, live_box
@@ -252,3 +253,19 @@ def test_no_session_stays_behind_after_a_refusal(world: World, monkeypatch: pyte
     with pytest.raises(BadInput, match="are free on the disk"):
         world.begin(password=PASSWORD)
     assert len(list(world.old_services.sessions.live())) == before
+
+
+def test_the_old_hosts_second_factor_is_asked_for_until_it_is_right(world: World) -> None:
+    """The old host is another box, with an authenticator app switched on."""
+    factor, clock = world.old_services.second_factor, world.old_services.clock
+    secret = factor.begin()
+    world.old.run(factor.switch_on(totp(secret, int(clock.now()) // STEP_S)))
+    answer = world.begin(password=PASSWORD)
+    assert (answer["state"], answer["needs"]) == ("needs", "auth_factor")
+    assert "authenticator" in answer["text"]
+    answer = world.begin(password=PASSWORD, auth_factor="000000")
+    assert (answer["needs"], "does not take that" in answer["text"]) == ("auth_factor", True)
+    code = totp(secret, int(clock.now()) // STEP_S + 1)  # the present one is spent
+    assert world.begin(password=PASSWORD, auth_factor=code)["needs"] == "plc_code"
+    assert world.go_on(plc_code=world.code())["state"] == "done"
+    assert not world.old_services.account.active
