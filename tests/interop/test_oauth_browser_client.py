@@ -50,7 +50,7 @@ def bundle(chromium: Chromium, script: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["atproto", "atcute"])
-def test_a_browser_client_signs_in_writes_within_its_scopes_refreshes_and_leaves(
+def test_a_browser_client_signs_in_writes_within_its_scopes_refreshes_is_revoked_and_leaves(
     reference_node: Any, chromium: Chromium, tmp_path: Path, kind: str
 ) -> None:
     script = bundle(chromium, FOLDER / f"browser_app_{kind}.js")
@@ -66,6 +66,7 @@ def test_a_browser_client_signs_in_writes_within_its_scopes_refreshes_and_leaves
             app=app.url,
             server=box.url,
             password=PASSWORD,
+            popup=kind == "atproto",
             untick=[f"repo:{LIKE}"],
             post={"collection": POST, "record": record},
             like={"collection": LIKE, "record": record, "validate": False},
@@ -77,5 +78,8 @@ def test_a_browser_client_signs_in_writes_within_its_scopes_refreshes_and_leaves
         assert json.loads(seen["like"]["body"])["error"] == "ScopeMissingError"
         assert seen["refreshed"] == seen["scope"]
         assert seen["again"]["status"] == 200
+        assert seen["revoked"]["status"] == 401, "taken back on the account page, it is out at once"
+        assert json.loads(seen["revoked"]["body"])["error"] == "invalid_token"
+        assert seen.get("popup") == (box.did if kind == "atproto" else None)
         assert box.app is not None
         assert box.app.services.oauth().grants.live() == [], "signing out there ends it here"
