@@ -29,6 +29,7 @@ from pds_lite.web.pages import page_headers
 from pds_lite.web.scope_words import describe
 
 if TYPE_CHECKING:
+    from pds_lite.storage.identity_store import PlcAlarm
     from pds_lite.storage.oauth_store import Grant
 
 ROWS = 50
@@ -72,7 +73,8 @@ async def _overview(visit: Visit, problem: PdsError | None) -> Response:
         problem=problem,
         done=_done(visit),
         sentence=status_sentence(visit),
-        alarms=services.plc_watch.sentences(),
+        alarms=[_alarm(visit, alarm) for alarm in services.plc_watch.row().alarms],
+        trouble=services.plc_watch.row().trouble,
         apps=len(await _grants(visit)) + len(services.sessions.live()),
         records=records,
         codes=len(services.codes.pending()),
@@ -80,6 +82,17 @@ async def _overview(visit: Visit, problem: PdsError | None) -> Response:
         second_factor=services.second_factor.required,
         passkeys=len(services.passkeys().list()),
     )
+
+
+def _alarm(visit: Visit, alarm: PlcAlarm) -> dict[str, Any]:
+    hours, minutes = divmod(visit.services.plc_watch.time_left(alarm) // 60, 60)
+    return {
+        "time": time_words(alarm.created * 1_000_000),
+        "left": f"{hours} hours and {minutes} minutes" if hours or minutes else "",
+        "changes": alarm.changes,
+        "signer": alarm.signer,
+        "operation": alarm.cid,
+    }
 
 
 def status_sentence(visit: Visit) -> str:

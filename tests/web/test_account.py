@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from pds_lite.services.second_factor import STEP_S, totp
+from pds_lite.storage import identity_store
+from pds_lite.storage.identity_store import PlcAlarm, PlcRow
 from pds_lite.web.account_visit import SECTIONS
 from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
 from tests.web.browser import Browser, Page
@@ -432,6 +434,23 @@ def test_an_account_that_is_taken_down_is_told_so_and_offered_nothing_that_fails
         assert "only they can give it back" in page.text
         assert "activate" not in [dict(form.fields).get("action") for form in page.reader.forms]
         assert owner.get("/account/export.car").answer.status == 200
+
+
+def test_an_alarm_about_the_identity_says_what_to_do_and_for_how_long(box: LiveBox, owner: Browser) -> None:
+    assert "changed your identity" not in owner.get("/account").text
+    now = services(box).clock.now()
+    undoable = PlcAlarm("bafyalarm", now - 3600, "did:key:zThief", ("did:key:zOwner",), ("+ name at://thief.example",))
+    row = PlcRow(alarms=(undoable, PlcAlarm("bafylate", now - 80 * 3600, "did:key:zThief", ("x",), ())))
+    before = services(box).plc_watch.row()
+    services(box).store.write_sync(lambda txn: identity_store.put_plc(txn, row))
+    try:
+        text = owner.get("/account").text
+    finally:
+        services(box).store.write_sync(lambda txn: identity_store.put_plc(txn, before))
+    assert re.search(r"for another (71 hours and 0|70 hours and 59) minutes", text.replace(" ,", ","))
+    assert f"pds-lite identity undo --did {box.did}" in text
+    assert "+ name at://thief.example" in text
+    assert "It cannot be taken back any more" in text
 
 
 # -- address, e-mail, codes, data
