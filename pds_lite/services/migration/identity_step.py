@@ -13,6 +13,7 @@ from __future__ import annotations
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
+from pds_lite import ujson
 from pds_lite.atproto import dag_cbor, plc
 from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadInput, UpstreamFailure
@@ -128,9 +129,21 @@ async def _check(job: Job, operation: object, wanted: dict[str, Any]) -> None:
 
 
 async def _document_text(job: Job) -> str:
+    """What the owner of a did:web changes, ready to be copied."""
+    did = job.row.did
     wanted = await job.services.plc.recommended()
-    key = wanted["verificationMethods"]["atproto"]
+    key = wanted["verificationMethods"]["atproto"].removeprefix("did:key:")
+    method = {"id": f"{did}#atproto", "type": "Multikey", "controller": did, "publicKeyMultibase": key}
+    service = {
+        "id": "#atproto_pds",
+        "type": "AtprotoPersonalDataServer",
+        "serviceEndpoint": job.services.config.public_url,
+    }
+    host = did.removeprefix("did:web:").replace("%3A", ":")
     return (
-        f"change the document of {job.row.did} where it is served: its #atproto key to {key}, its #atproto_pds"
-        f" service to {job.services.config.public_url}, its name to at://{job.row.handle}; then go on"
+        f"in the document at {host}/.well-known/did.json these parts must become"
+        f'\n  "alsoKnownAs": ["at://{job.row.handle}"]'
+        f'\n  in "verificationMethod", instead of the old #atproto: {ujson.dumps(method)}'
+        f'\n  in "service", instead of the old #atproto_pds: {ujson.dumps(service)}'
+        "\nand the rest stays. With that change the identity leads to this box; until then the old host has the account"
     )
