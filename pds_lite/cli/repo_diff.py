@@ -15,9 +15,10 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
 from pds_lite import ujson
-from pds_lite.errors import BadInput, PdsError
+from pds_lite.errors import BadInput, PdsError, UpstreamFailure
 
 if TYPE_CHECKING:
     from pds_lite.net.http_client import HttpClient
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return asyncio.run(_run(arguments, password))
     except PdsError as problem:
-        print(f"pds-lite: {problem.message}", file=sys.stderr)
+        print(f"pds-lite: {problem.message}" + (f"\n  try: {problem.hint}" if problem.hint else ""), file=sys.stderr)
         return 2
 
 
@@ -128,15 +129,16 @@ async def _side(stack: AsyncExitStack, http: HttpClient, name: str, plc_url: str
         return _Side(await read(_pieces(file), blocks), None)
     did, url = await _find(http, name, plc_url)
 
-    async def keep(_access: str, _refresh: str) -> None:
-        """Nothing is kept here."""
-
-    host = OldHost(http, Clock(), url, keep)
+    host = OldHost(http, Clock(), url)
     if password is not None:
         await host.sign_in(did, password, None)
         stack.push_async_callback(host.sign_out)
-    async with host.stream("com.atproto.sync.getRepo", did=did) as answer:
-        return _Side(await read(answer, blocks), host)
+    try:
+        async with host.stream("com.atproto.sync.getRepo", did=did) as answer:
+            return _Side(await read(answer, blocks), host)
+    except UpstreamFailure as problem:
+        hint = "--password-stdin: an account at rest shows itself to its owner"
+        raise UpstreamFailure(f"{url}: {problem.message}", hint=hint if password is None else "") from None
 
 
 def _open(name: str) -> BinaryIO | None:
@@ -173,16 +175,17 @@ async def _find(http: HttpClient, name: str, plc_url: str | None) -> tuple[str, 
 
 
 async def _only_account(http: HttpClient, url: str) -> str:
-    answer = await _get(http, f"{url.rstrip('/')}/xrpc/com.atproto.sync.listRepos?limit=2")
-    repos = answer.get("repos") if isinstance(answer, dict) else None
-    if not isinstance(repos, list) or len(repos) != 1:
-        raise BadInput(f"{url} has not just one account: say which, as DID@{url}")
-    return str(repos[0].get("did"))
+    match await _get(http, f"{url.rstrip('/')}/xrpc/com.atproto.sync.listRepos?limit=2"):
+        case {"repos": [{"did": str(did)}]}:
+            return did
+    raise BadInput(f"{url} has not just one account: say which, as DID@{url}")
 
 
 async def _ask_host(http: HttpClient, url: str, handle: str) -> str:
-    answer = await _get(http, f"{url.rstrip('/')}/xrpc/com.atproto.identity.resolveHandle?handle={handle}")
-    return str(answer.get("did"))
+    match await _get(http, f"{url.rstrip('/')}/xrpc/com.atproto.identity.resolveHandle?handle={quote(handle)}"):
+        case {"did": str(did)}:
+            return did
+    raise BadInput(f"{url} does not know {handle}")
 
 
 async def _get(http: HttpClient, url: str) -> Any:

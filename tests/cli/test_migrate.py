@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.served_box import COMMAND, environment
+from tests.services.migration.scripted_host import error, scripted_host
 from tests.services.test_repo_import import make_car
 
 THING = "com.example.thing"
@@ -73,3 +75,23 @@ def test_repo_diff_compares_two_files(tmp_path: Path) -> None:
     done = run("repo", "diff", str(one), str(other))
     assert done.returncode == 2
     assert "CAR ends inside a block" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("side", "answers", "reason"),
+    [
+        ("{url}", {"sync.listRepos": (200, {"repos": ["odd"]}, {})}, "has not just one account"),
+        ("{url}", {"sync.listRepos": (200, [], {})}, "has not just one account"),
+        ("a&b.test@{url}", {"identity.resolveHandle": (200, ["odd"], {})}, "does not know a&b.test"),
+        ("did:web:x.example@{url}", {"sync.getRepo": error(400, "RepoDeactivated")}, "try: --password-stdin"),
+        ("did:web:x.example@{url}", {"sync.getRepo": (200, b"no CAR", {})}, "CAR"),
+    ],
+)
+def test_repo_diff_says_what_is_wrong_with_a_host(side: str, answers: dict[str, Any], reason: str) -> None:
+    with scripted_host() as host:
+        host.answers = {f"com.atproto.{name}": lambda _asked, it=it: it for name, it in answers.items()}
+        named = side.format(url=host.url)
+        done = run("repo", "diff", named, named)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
