@@ -229,7 +229,7 @@ def build(config: Config, clock: Clock | None = None) -> App:
 def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> Services:
     keys = _keys(store)
     http = HttpClient(ca_file=str(config.ca_file) if config.ca_file else None, allow_loopback=config.dev)
-    identity = Identity(config, clock, http, store)
+    identity = Identity(config, clock, http, store, max_entries=limits.did_cache)
     window = Window(int(config.firehose_window_s * 1_000_000), min(config.firehose_bytes, limits.event_log_mb << 20))
     sequencer = Sequencer(store, clock, window, limits.subscribers)
     repo = RepoWriter(store, clock, sequencer, keys.signing, dev=config.dev, overlay_bytes=limits.overlay_mb << 20)
@@ -257,6 +257,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         store,
         keys,
         takedowns=takedowns,
+        sign_in_log=sign_in_log,
         accounts=accounts,
         sessions=sessions,
         repo=repo,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pds_lite.services.repo_writer import RepoWriter
     from pds_lite.services.sequencer import Sequencer
     from pds_lite.services.sessions import Sessions
+    from pds_lite.services.sign_in_log import SignInLog
     from pds_lite.services.takedowns import Takedowns
     from pds_lite.storage.store import Store, WriteTxn
 
@@ -40,6 +41,7 @@ class AccountDeletion:
         keys: Keys,
         *,
         takedowns: Takedowns,
+        sign_in_log: SignInLog,
         accounts: Accounts,
         sessions: Sessions,
         repo: RepoWriter,
@@ -50,6 +52,7 @@ class AccountDeletion:
         self._store = store
         self._keys = keys
         self._takedowns = takedowns
+        self._sign_in_log = sign_in_log
         self._accounts = accounts
         self._sessions = sessions
         self._repo = repo
@@ -81,6 +84,7 @@ class AccountDeletion:
         await self._repo.erase(change, announce=announce)
         self._takedowns.forget()
         await self._sessions.end_all()
+        await self._sign_in_log.forget()
         await self.resume()
 
     async def resume(self) -> None:

@@ -11,7 +11,7 @@ Rules that hold here
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pds_lite.errors import RateLimited, Unauthorized
@@ -84,9 +84,12 @@ class SignIn:
         except (Unauthorized, RateLimited) as problem:
             self.log.refused(caller.way, caller.client, caller.address, name, problem.hint or problem.message)
             raise
-        if login.app_password is not None:
-            caller = replace(caller, client=f"{caller.client} by the app password “{login.app_password}”".strip())
-        self.welcome(caller)
+        if login.app_password is None:
+            self.welcome(caller)
+        else:
+            client = f"{caller.client} by the app password “{login.app_password}”".strip()
+            handle = self._accounts.require().handle
+            self.log.let_in(caller.way, client, caller.address, handle, by_owner=False)
         return login
 
     async def check_page(self, caller: Caller, browser: str, name: str, password: str, code: str) -> None:

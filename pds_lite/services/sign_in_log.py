@@ -5,7 +5,8 @@ Rules that hold here
 - A stranger does not wear the card: lines are written together, within a minute after a sign-in that was let in, and at
   most every ten minutes for refusals. A power cut loses what was not written yet, and nothing else.
 - What was typed as a name is kept only if it has the form of one: people type passwords into the wrong field.
-- Addresses that signed in are remembered apart from the log (bounded), for `throttle`.
+- Addresses from which the owner signed in are remembered apart from the log (bounded), for `throttle`. An app password
+  makes none known: whoever has found one must not get tries of their own at the owner's password.
 """
 
 from __future__ import annotations
@@ -60,20 +61,29 @@ class SignInLog:
         """Whether an address (as `rate_key` writes it) signed in before."""
         return address in self._known
 
-    def let_in(self, way: str, client: str, address: str, name: str) -> None:
-        """Notes a sign-in, and its address as known."""
+    def let_in(self, way: str, client: str, address: str, name: str, *, by_owner: bool = True) -> None:
+        """Notes a sign-in, and its address as known if it was the owner's own and not by an app password."""
         self._note(way, client, address, name, "")
+        self._let_in = True
+        if not by_owner:
+            return
         key = rate_key(address)
         self._known.pop(key, None)
         self._known[key] = None
         while len(self._known) > MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._let_in = True
 
     def refused(self, way: str, client: str, address: str, name: str, reason: str) -> None:
         """Notes a refusal. `reason` is for the owner: what exactly was wrong."""
         self._note(way, client, address, name, reason)
         self._refused = True
+
+    async def forget(self) -> None:
+        """The account is gone, and with it who signed in to it and from where."""
+        self._attempts.clear()
+        self._known.clear()
+        self._let_in = self._refused = False
+        await self._store.write(_nothing, "sign-in log")
 
     async def save(self, *, now: bool = False) -> None:
         """Writes what is new, if it is due."""
@@ -113,6 +123,11 @@ class SignInLog:
         asking = [other for other in self._attempts if other.way == ASKING]
         if len(asking) >= MAX_ASKING:
             self._attempts.remove(asking[0])
+
+
+def _nothing(txn: WriteTxn) -> None:
+    sign_in_store.put_attempts(txn, [])
+    sign_in_store.put_known_addresses(txn, [])
 
 
 def _is_name(text: str) -> bool:

@@ -8,7 +8,8 @@ Rules that hold here
   its own, and the console needs none. Strangers can only use up what strangers share.
 - A try is counted before the password is looked at, so that many at once are counted too; one that was right is given
   back.
-- An app password that is right is let in without asking here: nobody guesses 80 random bits.
+- An app password that is right is let in without asking here: nobody guesses 80 random bits. It gives nothing back
+  either, nor does it make an address known.
 - Memory is bounded; nothing here touches the disk.
 """
 

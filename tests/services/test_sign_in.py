@@ -158,3 +158,40 @@ def test_the_log_is_written_when_the_box_ends(tmp_path: Path) -> None:
     with live_box(tmp_path / "box") as box:
         reasons = [row.reason for row in services(box).sign_in.log.attempts()]
         assert reasons == ["", "The password was wrong"]
+
+
+def test_an_app_password_buys_no_tries_at_the_owners_password(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cheap(_hash: str | None, password: str) -> bool:
+        return password == PASSWORD
+
+    monkeypatch.setattr("pds_lite.services.passwords.verify_password", cheap)
+    app_password = box.run(services(box).account.create_app_password("leaked", privileged=False))[1]
+    addresses = strangers()
+
+    statuses = []
+    for _ in range(PASSWORDS[False].burst + 20):
+        thief = next(addresses)
+        assert sign_in(box, thief, app_password).status == 200
+        statuses.append(sign_in(box, thief, "wrong").status)
+
+    assert statuses.count(401) in (PASSWORDS[False].burst, PASSWORDS[False].burst + 1)
+    assert statuses[-1] == 429
+    assert not services(box).sign_in.log.is_known(thief)
+
+
+def test_a_right_password_that_met_the_second_factor_is_in_the_log(box: LiveBox) -> None:
+    switch_on(box)
+    assert sign_in(box, "203.0.113.7").error == (401, "AuthFactorTokenRequired")
+    latest = services(box).sign_in.log.attempts()[0]
+    assert (latest.reason, latest.address) == (
+        "The password was right; the code of the second factor was still to come",
+        "203.0.113.7",
+    )
+
+
+def test_what_signed_in_by_an_app_password_is_named_with_it(box: LiveBox) -> None:
+    app_password = box.run(services(box).account.create_app_password("Tablet", privileged=False))[1]
+    body = f'{{"identifier": "{HANDLE}", "password": "{app_password}"}}'.encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "Skyreader/3"}
+    assert box.request("POST", "/xrpc/com.atproto.server.createSession", body, headers).status == 200
+    assert services(box).sign_in.log.attempts()[0].client == "Skyreader/3 by the app password “Tablet”"

@@ -546,10 +546,16 @@ def test_leaving_takes_the_handle_typed(tmp_path: Path) -> None:
 def test_after_deletion_nothing_of_the_sign_in_is_left(tmp_path: Path) -> None:
     with live_box(tmp_path / "box", rate_limits=False) as box:
         switch_factor_on(box)
+        Browser(box).sign_in(PASSWORD)
         owner = services(box)
+        assert owner.sign_in.log.attempts()
         box.run(owner.deletion.delete(box.did))
         assert not owner.second_factor.required
         assert owner.browsers.live() == []
+        assert owner.sign_in.log.attempts() == []
+        assert not owner.sign_in.log.is_known("127.0.0.1")
+    with live_box(tmp_path / "box", account=False) as box:
+        assert services(box).sign_in.log.attempts() == []
 
 
 # -- the log
