@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pds_lite.app import build
+from pds_lite.config import Config
+from pds_lite.services import passwords
 
 ENVIRONMENT = {**os.environ, "PDS_LITE_MDNS": "off"}
 
@@ -164,3 +169,47 @@ def test_two_daemons_never_share_a_store(tmp_path: Path) -> None:
 
     assert ended.returncode == 1
     assert b"Traceback" not in ended.stderr
+
+
+GENERIC = (Path(__file__).resolve().parent.parent / "board_configs" / "generic.toml").read_text()
+LIMITS = """
+[limits]
+map_mb = 128
+overlay_mb = 7
+event_log_mb = 17
+did_cache = 11
+argon2_mb = 23
+argon2_ops = 3
+connections = 19
+subscribers = 5
+exports = 3
+memory_mb = 300
+"""
+
+
+async def test_every_limit_of_the_board_reaches_what_it_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that a board file states and nothing obeys would be a lie on a small board."""
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards" / "generic.toml").write_text(GENERIC + LIMITS)
+    monkeypatch.setenv("PDS_LITE_BOARD_CONFIGS", str(tmp_path / "boards"))
+    monkeypatch.setattr(passwords, "_cost", passwords._Cost())
+    (tmp_path / "box").mkdir(mode=0o700)
+    app = build(Config(data_dir=tmp_path / "box", hostname="localhost:2583", dev=True))
+    try:
+        services = app.services
+        in_force = {
+            "map_mb": services.store.limits.map_bytes >> 20,
+            "overlay_mb": services.repo.snapshots._overlay_bytes >> 20,
+            "event_log_mb": services.sequencer._window.max_bytes >> 20,
+            "did_cache": services.identity._documents._max_entries,
+            "argon2_mb": passwords._cost.memory_mb,
+            "argon2_ops": passwords._cost.passes,
+            "connections": app._limits.connections,
+            "subscribers": services.sequencer._max_subscribers,
+            "exports": services.reader._exports._value,
+            "memory_mb": app._limits.memory_mb,
+        }
+    finally:
+        await app.stop()
+
+    assert in_force == {name: int(value) for name, value in re.findall(r"(\w+) = (\d+)", LIMITS)}
