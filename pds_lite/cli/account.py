@@ -78,7 +78,7 @@ def _print_account(answer: dict[str, Any]) -> None:
     _print_fields(answer)
     for session in answer["sessions"]:
         how = f"app password {session['app_password']!r}" if session["app_password"] else "the password"
-        print(f"session          opened {session['created']} with {how}, last refreshed {session['used']}")
+        print(f"session          opened {session['created']} with {how}, last used {session['used']}")
 
 
 def _print_password(answer: dict[str, Any]) -> None:
