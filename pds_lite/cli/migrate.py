@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 NEEDED = 3
 _PIECE = 1 << 20
 INTERRUPTED = 130
+LISTED = 20
+"""Missing blobs that are named."""
 _SECRET = frozenset({"password"})
 _PROMPTS = {
     "auth_factor": "sign-in code",
@@ -204,7 +206,11 @@ def _bring_blobs(data_dir: Path, folder: Path) -> None:
         else:
             wanted.discard(cid)
             brought += 1
-    print(f"{brought} blobs are here, {len(wanted)} are missing", file=sys.stderr)
+    print(f"{brought} blobs were brought, {len(wanted)} are missing", file=sys.stderr)
+    for cid in sorted(wanted)[:LISTED]:
+        print(f"missing {cid}: no file of that name", file=sys.stderr)
+    if len(wanted) > LISTED:
+        print(f"... and {len(wanted) - LISTED} more", file=sys.stderr)
 
 
 def _files_of(folder: Path) -> Iterator[Path]:
@@ -280,11 +286,14 @@ def _sentence(answer: dict[str, Any]) -> str:
         case "abandoned":
             return f"Taken back: {who} stays at {answer['from'] or 'its host'}, and this box is empty."
     step = f"{answer['step']}: {answer.get('doing', '')}".rstrip(": ")
-    return f"{'Under way' if answer['state'] == 'running' else 'At rest'}: {who} from {answer['from']}, at {step}"
+    state = "Under way" if answer["state"] == "running" else "At rest"
+    return f"{state}: {who} from {answer['from'] or 'files'}, at {step}"
 
 
 def _next_command(answer: dict[str, Any]) -> str:
     match answer["state"]:
+        case "rehearsed" | "stopped" if not answer["from"]:
+            return "the same command again, with --car, without --rehearse; or pds-lite migrate --abandon"
         case "rehearsed":
             return "pds-lite migrate    moves it; or pds-lite migrate --abandon, to take it back"
         case "needs":
@@ -303,5 +312,5 @@ def _show_missing(answer: dict[str, Any]) -> None:
             times = "once" if blob["tries"] == 1 else f"{blob['tries']} times"
             print(f"missing {blob['cid']}: {blob['reason']} (tried {times})", file=sys.stderr)
     untried = sum(not blob["tries"] for blob in blobs)
-    if untried:
+    if untried and answer.get("from"):
         print(f"{untried} or more blobs are still to be fetched", file=sys.stderr)

@@ -150,6 +150,8 @@ class OldHost:
             if not left or not is_passing(problem):
                 raise problem
             if problem.error != "RateLimitExceeded":
+                if not request.is_large:
+                    self._say(f"{problem.message}; trying again")
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads the load
                 pause = min(pause * 3, LONGEST_PAUSE_S)
         raise AssertionError("unreachable")

@@ -193,7 +193,7 @@ class MigrationRunner:
 
     async def _ask_host(self, url: str, handle: str) -> str:
         """The DID by the old host's own word: names for tests lead nowhere else."""
-        host = self._host(url.rstrip("/"))
+        host = self._host(url.rstrip("/"), lambda _line: None)
         try:
             did = (await host.get("com.atproto.identity.resolveHandle", signed_in=False, handle=handle)).get("did")
         except UpstreamFailure as problem:
@@ -207,12 +207,12 @@ class MigrationRunner:
     async def _prepare(self, did: str, old_url: str, wanted: Mapping[str, Any], report: Report) -> None:
         """Preflight and sign-in; then the job is stored. Raises Needs, BadInput."""
         services = self._services
-        old = self._host(old_url)
+        old = self._host(old_url, report)
         document = await services.identity.did_doc(did, refresh=True)
         handle = parse_handle(str(wanted.get("handle") or document.handle or ""))
         findings = await preflight.check_identity(services, did, old_url)
         findings += await preflight.check_box(services, did, handle)
-        described = await old.get("com.atproto.server.describeServer", signed_in=False)
+        described = await _describe(old)
         findings += preflight.check_old_host(services, described, handle)
         _judge(findings, report, ignore=bool(wanted.get("ignore_preflight")), told=bool(wanted.get("asked_again")))
         password = wanted.get("password")
@@ -254,9 +254,9 @@ class MigrationRunner:
             status = {}  # a young server: how much there is shows as it comes
         _judge(preflight.check_sizes(self._services, status), report, ignore=False)
 
-    def _host(self, url: str) -> OldHost:
+    def _host(self, url: str, report: Report) -> OldHost:
         """A host before there is a job to keep its tokens."""
-        return OldHost(self._services.http, self._services.clock, url)
+        return OldHost(self._services.http, self._services.clock, url, say=report)
 
     def _old_host(self, row: Migration) -> OldHost:
         """The job's host, for its last question."""
@@ -304,6 +304,14 @@ class MigrationRunner:
     def _row(self) -> Migration | None:
         with self._services.store.read() as txn:
             return migration_store.get_migration(txn)
+
+
+async def _describe(old: OldHost) -> dict[str, Any]:
+    try:
+        return await old.get("com.atproto.server.describeServer", signed_in=False)
+    except UpstreamFailure as problem:
+        hint = "later again; if that host is gone for good: pds-lite migrate --did DID --car FILE --recovery-key-stdin"
+        raise UpstreamFailure(problem.message, hint=hint) from None
 
 
 def _judge(findings: list[Finding], report: Report, *, ignore: bool, told: bool = False) -> None:
