@@ -18,6 +18,7 @@ MAX_CLIENT_ID = 2048
 MAX_REDIRECT_URIS = 100
 MAX_REDIRECT_URI = 2048
 MAX_KEYS = 50
+MAX_LOCALHOST_FIELDS = 50
 LOCALHOST = "http://localhost"
 DEFAULT_LOOPBACK_REDIRECTS = ("http://127.0.0.1/", "http://[::1]/")
 SIGNING_ALGS = ("ES256", "ES256K")
@@ -82,7 +83,7 @@ def parse_client_id(client_id: str, *, dev: bool = False) -> bool:
 def localhost_client(client_id: str) -> ClientMetadata:
     """The metadata that an `http://localhost` client_id stands for. Raises OAuthError (invalid_client)."""
     scope, redirects = None, []
-    for name, value in parse_qsl(client_id.partition("?")[2], keep_blank_values=True, max_num_fields=50):
+    for name, value in _query(client_id.partition("?")[2]):
         if name == "redirect_uri" and _is_loopback_redirect(value):
             redirects.append(value)
         elif name == "scope" and scope is None:
@@ -100,6 +101,13 @@ def localhost_client(client_id: str) -> ClientMetadata:
         is_confidential=False,
         is_local=True,
     )
+
+
+def _query(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_LOCALHOST_FIELDS)
+    except ValueError:
+        _bad_id("its query is too long or not UTF-8")
 
 
 def parse_document(client_id: str, document: object, *, dev: bool = False) -> ClientMetadata:

@@ -152,7 +152,7 @@ def test_the_localhost_client():
     "query",
     [
         "scope=transition%3Ageneric", "scope=atproto&scope=atproto", "redirect_uri=https%3A%2F%2Fevil.example%2F",
-        "x=y",
+        "x=y", "&".join(["scope=atproto"] * 60), "&" * 100, "scope=atproto+%ff",
         "redirect_uri=http%3A%2F%2Flocalhost%2F", "redirect_uri=http%3A%2F%2F127.0.0.1.evil.example%2F",
         "redirect_uri=http%3A%2F%2F127.0.0.1%40evil.example%2F", "redirect_uri=com.example.app%3A%2F",
     ],
