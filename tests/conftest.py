@@ -1,9 +1,14 @@
-"""Where tests find what lies outside the checkout; everything here is optional and its absence skips, visibly."""
+"""Where tests find what lies outside the checkout; everything there is optional and its absence skips, visibly."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test judges time. Hypothesis would, by default, and fail on a busy machine.
+settings.register_profile("untimed", parent=settings(), deadline=None)
+settings.load_profile("untimed")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

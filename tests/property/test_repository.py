@@ -133,6 +133,14 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.records = after
         self.here -= had - has
 
+    @rule(number=st.integers(0, 3), pair=st.lists(st.sampled_from(THINGS), min_size=2, max_size=2, unique=True))
+    def move(self, number: int, pair: list[str]) -> None:
+        """A record goes and another comes with the same blob, in one commit."""
+        self.upload(number)
+        source, target = pair
+        self.write([("put", source, thing(0, [number]))])
+        self.write([("delete", source, {}), ("put", target, thing(1, [number]))])
+
     @rule(subject=st.sampled_from(SUBJECTS), path=st.sampled_from(FOLLOWS))
     def follow_once(self, subject: str, path: str) -> None:
         """A client's follow takes the place of an older one of the same account."""
