@@ -79,7 +79,7 @@ def test_the_python_sdk_signs_in_and_follows_the_stream(box):
         "record": {"$type": "com.example.py", "n": 1},
     }
     made = client.com.atproto.repo.put_record(put)
-    assert done.wait(20), [type(event).__name__ for event in seen]
+    assert done.wait(60), [type(event).__name__ for event in seen]
     stream.stop()
     thread.join(10)
 
