@@ -111,6 +111,8 @@ def status_sentence(visit: Visit) -> str:
 
 async def _apps(visit: Visit, problem: PdsError | None) -> Response:
     services = visit.services
+    by_use = sorted(services.sessions.live(), key=lambda session: session.used_us)
+    last_uses = {session.app_password: session.used_us for session in by_use}
     sessions = [
         {
             "id": session.id,
@@ -143,7 +145,12 @@ async def _apps(visit: Visit, problem: PdsError | None) -> Response:
         more=max(0, len(services.sessions.live()) - ROWS),
         browsers=browsers,
         app_passwords=[
-            {"name": row.name, "created": time_words(row.created_us), "privileged": row.privileged}
+            {
+                "name": row.name,
+                "created": time_words(row.created_us),
+                "used": time_words(last_uses[row.name]) if row.name in last_uses else "",
+                "privileged": row.privileged,
+            }
             for row in services.account.list_app_passwords()
         ],
     )

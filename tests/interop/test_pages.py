@@ -56,6 +56,7 @@ def test_every_flow_works(found: dict[str, Any]) -> None:
         "taken back, the app is out",
         "the repository is downloaded",
         "signed in with the passkey alone",
+        "the passkey keeps this device signed in",
         "a passkey signs in to let an app in",
         "without the device's lock nobody gets in",
         "the consent page is shown",

@@ -219,8 +219,10 @@ def test_an_app_password_is_made_shown_once_used_and_taken_back(box: LiveBox, ow
     made = owner.send(page, page.form("make-app-password"), name="Tablet", privileged="yes")
     text = re.search(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}", made.text)
     assert text is not None
+    assert "Nothing is signed in with it." in owner.get("/account/apps").text
     token = box.token(text[0])
     page = owner.get("/account/apps")
+    assert "Nothing is signed in with it." not in page.text
     assert text[0] not in page.text
     assert "App password “Tablet”" in page.text
     again = owner.send(page, page.form("make-app-password"), name="Tablet")
