@@ -244,7 +244,8 @@ def _words(problem: PdsError) -> str:
     if problem.error == CODE_WRONG:
         return "The code is not right. Wait for the next one, or use a recovery code."
     if isinstance(problem, RateLimited):
-        return f"{problem.message}. Try again in {max(1, problem.retry_after // 60)} minutes."
+        minutes = max(1, problem.retry_after // 60)
+        return f"{problem.message}. Try again in {minutes} minute{'s' * (minutes > 1)}."
     return "The handle or the password is not right. An app password does not work here."
 
 

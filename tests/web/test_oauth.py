@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_a_session_outlives_a_restart(tmp_path: Path) -> None:
         assert moved.status == 200
         assert second.app is not None
         assert [grant.sub for grant in second.app.services.oauth().grants.live()] == [first.did]
+
+
+def test_the_account_page_tells_what_was_let_in_and_when_it_was_used(tmp_path: Path) -> None:
+    with live_box(tmp_path / "box", rate_limits=False) as first:
+        browser = Browser(first.url)
+        app = App(first.url, scope=f"atproto repo:{POST}").log_in(browser)
+        assert app.post("com.atproto.repo.createRecord", post(first)).status == 200
+        told = browser.get("/account/apps").body
+    with live_box(tmp_path / "box", rate_limits=False, hostname=f"localhost:{first.port}") as second:
+        browser.url = second.url
+        again = browser.get("/account/apps").body
+    for page in (told, again):
+        assert b"An app on your own device" in page
+        assert b"Add, change and delete your posts" in page
+        assert re.search(rb"Let in [^<]+ Last used [^<]+\.", page)
 
 
 @pytest.mark.parametrize(("mode", "part"), [("query", "query"), ("fragment", "fragment"), (None, "query")])
