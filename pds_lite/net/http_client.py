@@ -100,8 +100,7 @@ class HttpStream:
             raise StopAsyncIteration
         try:
             if not self._connection.ready:
-                async with asyncio.timeout_at(self._wait_until()):
-                    await self._connection.wait()
+                await self._connection.wait(self._wait_until())
             chunk = self._connection.take()
         except TimeoutError:
             self._release(reusable=False)
@@ -271,22 +270,34 @@ class HttpClient:
     ) -> Connection:
         """A connection that has received the head of the answer."""
         try:
+            if isinstance(body, bytes):
+                return await self._in_a_place(method, target, headers, body, configured, deadline)
             async with asyncio.timeout_at(deadline) as limit:
-                if idle is not None and not isinstance(body, bytes):
+                if idle is not None:
                     body = _in_time(body, limit, idle, deadline - asyncio.get_running_loop().time())
-                await self._places.acquire()
-                try:
-                    return await self._send(method, target, headers, body, configured)
-                except BaseException:
-                    self._places.release()
-                    raise
+                return await self._in_a_place(method, target, headers, body, configured, None)
         except TimeoutError:
             raise UpstreamTimeout(f"{target.host} did not answer in time") from None
         except Ended as problem:
             raise UpstreamFailure(f"{target.host}: {problem}") from None
 
+    async def _in_a_place(
+        self, method: str, target: Target, headers: Mapping[str, str], body: Body, configured: bool, due: float | None
+    ) -> Connection:
+        """`_send` once a place is free, which `give_back` frees again."""
+        if self._places.locked():
+            async with asyncio.timeout_at(due):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()
+        try:
+            return await self._send(method, target, headers, body, configured, due)
+        except BaseException:
+            self._places.release()
+            raise
+
     async def _send(
-        self, method: str, target: Target, headers: Mapping[str, str], body: Body, configured: bool
+        self, method: str, target: Target, headers: Mapping[str, str], body: Body, configured: bool, due: float | None
     ) -> Connection:
         head = _request_head(method, target, headers, body)
         key = (target.scheme, target.host, target.port, configured)
@@ -294,10 +305,11 @@ class HttpClient:
             connection = self._take_idle(key)
             fresh = connection is None
             if connection is None:
-                connection = await self._connect(target, key)
+                async with asyncio.timeout_at(due):
+                    connection = await self._connect(target, key)
             self._busy.add(connection)
             try:
-                await connection.ask(method, head, body)
+                await connection.ask(method, head, body, due)
                 return connection
             except BaseException as problem:
                 self._busy.discard(connection)

@@ -45,6 +45,8 @@ class Connection(asyncio.Protocol):
         self.idle_until = 0.0
         """Of the event loop's clock; the pool's to set and to read."""
         self._waiter: asyncio.Future[None] | None = None
+        self._due: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._failure: Ended | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -76,28 +78,32 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Ends the connection at once."""
+        self._silence_alarm()
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, method: str, head: bytes, body: bytes | AsyncIterator[bytes]) -> None:
-        """Sends a request and waits for the head of its answer. Raises Ended."""
+    async def ask(self, method: str, head: bytes, body: bytes | AsyncIterator[bytes], due: float | None = None) -> None:
+        """Sends a request and waits for the head of its answer until `due` of the event loop's clock.
+
+        Raises Ended, TimeoutError.
+        """
         self._reset(method)
         if isinstance(body, bytes):
             self._write(head + body)
         else:
             await self._send_stream(head, body)
         while not self._head_complete:
-            await self._change()
+            await self._change(due)
 
     @property
     def ready(self) -> bool:
         """True if `take` has something to say at once."""
         return bool(self._chunks) or self._done
 
-    async def wait(self) -> None:
-        """Until `ready`. Raises Ended."""
+    async def wait(self, due: float | None = None) -> None:
+        """Until `ready`, or `due`. Raises Ended, TimeoutError."""
         while not self.ready:
-            await self._change()
+            await self._change(due)
 
     def take(self) -> bytes | None:
         """The next piece of body, once `ready`; None at the end."""
@@ -131,11 +137,32 @@ class Connection(asyncio.Protocol):
             raise Ended("the connection ended", silent=not self._got_anything)
         self._transport.write(data)
 
-    async def _change(self) -> None:
+    async def _change(self, due: float | None) -> None:
         if self._failure is not None:
             raise self._failure
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._due = due
+        if due is not None and (self._alarm is None or self._alarm.when() > due):
+            self._silence_alarm()
+            self._alarm = loop.call_at(due, self._ring)
+        self._waiter = loop.create_future()
         await self._waiter
+
+    def _ring(self) -> None:
+        """One alarm serves many waits: most end long before it, and the next only moves what is due."""
+        self._alarm = None
+        if self._waiter is None or self._waiter.done() or self._due is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._due:
+            self._waiter.set_exception(TimeoutError())
+        else:
+            self._alarm = loop.call_at(self._due, self._ring)
+
+    def _silence_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _tell(self) -> None:
         """Something has changed."""
@@ -163,6 +190,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail("the connection ended in the middle of an answer" if self._got_anything else "no answer")
         self._keep_alive = False
+        self._silence_alarm()
         self._writable.set()
         self._tell()
 

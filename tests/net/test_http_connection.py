@@ -132,3 +132,26 @@ def test_a_word_after_the_answer_ends_the_connection() -> None:
         assert not connection.reusable
 
     asyncio.run(work())
+
+
+def test_each_wait_ends_when_it_is_due_and_not_when_another_was() -> None:
+    async def work() -> None:
+        connection, _transport = connected()
+        now = asyncio.get_running_loop().time
+        begun = now()
+        asked = asyncio.create_task(connection.ask("GET", b"GET / HTTP/1.1\r\n\r\n", b"", begun + 0.05))
+        await asyncio.sleep(0)
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        await asked
+        with pytest.raises(TimeoutError):
+            await connection.wait(begun + 0.2)
+        assert now() >= begun + 0.2
+        with pytest.raises(TimeoutError):
+            await connection.wait(begun + 0.1)
+        waiting = asyncio.create_task(connection.wait())
+        await asyncio.sleep(0.01)
+        connection.data_received(b"ok")
+        await waiting
+        assert connection.take() == b"ok"
+
+    asyncio.run(work())
