@@ -193,7 +193,7 @@ class PushedRequests:
         request.prompt = _prompt(parameters, asker)
         request.login_hint = _login_hint(parameters)
         request.dpop_jkt = _dpop_jkt(parameters, proof_jkt)
-        await self._permission_sets.all_of(scopes)  # an app is told now, not after the owner has signed in
+        await self._permission_sets.expand(scopes)  # an app is told now, not after the owner has signed in
         request.scope = str(scopes)
 
 

@@ -47,7 +47,10 @@ TIMEOUT_S = 5.0
 LOOK_UP_S = 12.0
 """For the whole way from name to record, and for waiting until it is its turn."""
 MAX_AT_ONCE = 8
-MAX_ANSWER = 512 << 10
+MAX_ANSWER = 128 << 10
+"""Bytes of one set with its proof: strangers name the sets, and real ones have a few thousand."""
+MAX_EXPANDED = 64 << 10
+"""Characters of what all sets of one app amount to: a grant is held in memory."""
 MAX_INCLUDES = 20
 """Sets in one request."""
 MAX_REMEMBERED = 64
@@ -111,7 +114,10 @@ class PermissionSets:
         for text in scopes.texts:
             include = parse_permission(text)
             texts += expand_scopes(include, sets[include.nsid]) if isinstance(include, Include) else [text]
-        return ScopeSet(texts)
+        expanded = ScopeSet(texts)
+        if len(str(expanded)) > MAX_EXPANDED:
+            raise OAuthError("These permission sets hold too much", error="invalid_scope")
+        return expanded
 
     def copies(self, scopes: ScopeSet) -> list[Document]:
         """The documents behind `scopes`, to be stored with the owner's consent."""
