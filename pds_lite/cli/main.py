@@ -31,18 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the process's exit status: 0 done, 1 refused or failed, 2 not understood, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
     except PdsError as problem:
         _complain(problem.message or problem.error, problem.hint)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to say, and nothing more to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()  # the reader of our output went away (`| head`): nothing to say
     except OSError as problem:
         where = f": {problem.filename}" if problem.filename else ""
         _complain(f"{problem.strerror or problem}{where}")
+        _drop_unwritten()
     except KeyboardInterrupt:
         return 130
     return 1
+
+
+def _drop_unwritten() -> None:
+    """Output that could not be written is not tried again at exit, where Python 3.11 would make status 120 of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def default_data_dir() -> Path:

@@ -1,6 +1,7 @@
 """The command line: its contract, with and without a daemon, and what it says when something is wrong."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -260,6 +261,18 @@ def test_where_nothing_can_be_shown_nothing_is_stored(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
     assert not setup.is_prepared(folder)
     assert main([*command[3:], "--dev", "--json"]) == 0, "and it can be done again"
+
+
+def test_output_that_nobody_takes_is_a_failure_in_our_own_words() -> None:
+    command = [sys.executable, "-m", "pds_lite", "version"]
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full, os.fdopen(pipe, "w") as broken:
+        for output, complaint in ((full, b"pds-lite: No space left on device\n"), (broken, b"")):
+            done = subprocess.run(
+                command, cwd=CHECKOUT, env=environment(), stdout=output, stderr=subprocess.PIPE, check=False
+            )
+            assert (done.returncode, done.stderr) == (1, complaint)
 
 
 @pytest.mark.parametrize(
