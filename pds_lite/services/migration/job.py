@@ -32,6 +32,7 @@ from pds_lite.errors import BadCar, BadCommit, BadInput, BadTree, PdsError, Upst
 from pds_lite.services.account_status import account_status
 from pds_lite.services.migration import identity_step
 from pds_lite.services.migration.blob_copy import BlobCopy, missing
+from pds_lite.services.migration.comparison import compare_counts
 from pds_lite.services.migration.needs import Needs
 from pds_lite.services.migration.old_host import OldHost
 from pds_lite.services.sign_up import NewAccount
@@ -267,7 +268,7 @@ class Job:
             await self._again()
             return
         here = await asyncio.to_thread(account_status, self._services.store)
-        await self._compare_counts(here)
+        await compare_counts(self._old, here, self._report)
         self._report(f"the commit is the same on both hosts: {here['repoCommit']}")
         if here["importedBlobs"] < here["expectedBlobs"] and not self.row.accept_missing:
             if self.take("accept_missing") is None:
@@ -275,23 +276,6 @@ class Job:
                 raise Needs("accept_missing", f"{gone} blobs could not be had; try again, or go on without them")
             await self.save(accept_missing=True)
         await self._next("identity")
-
-    async def _compare_counts(self, here: Mapping[str, Any]) -> None:
-        """Tells both. What the old host counts may be wrong; the commit, whose hash covers every record, is not."""
-        try:
-            there = await self._old.get("com.atproto.server.checkAccountStatus")
-        except UpstreamFailure as problem:
-            if problem.status not in (400, 404, 501):
-                raise
-            self._report(f"the old host does not count: {problem.message}")
-            return
-        for name, words in (
-            ("indexedRecords", "records"),
-            ("expectedBlobs", "blobs that records name"),
-            ("importedBlobs", "blobs on the disk"),
-        ):
-            mark = "" if there.get(name) == here[name] else "WARN "
-            self._report(f"{mark}{words}: {_count(there.get(name))} there, {here[name]} here")
 
     async def _is_behind(self) -> bool:
         """True if the account was written to at the old host since it was imported."""
@@ -326,7 +310,7 @@ class Job:
         except (UpstreamFailure, BadInput) as problem:
             if problem.error == "SessionEnded":
                 raise
-            self._report(f"WARN what was written at the old host in the last minutes is lost: {problem.message}")
+            self._report(f"WARN what was written at the old host in the last minutes may be lost: {problem.message}")
         try:
             await self._rest_there()
         except UpstreamFailure as problem:
@@ -387,10 +371,6 @@ async def sign_in(old: OldHost, identifier: str, password: str, code: str | None
 
 def _is_ours(kind: object) -> bool:
     return isinstance(kind, str) and kind.startswith(_WANTED_PREFERENCES)
-
-
-def _count(number: object) -> str:
-    return str(number) if isinstance(number, int) else "not told"
 
 
 def job_view(services: Services, row: Migration) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import pytest
 
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.box import setup
-from pds_lite.errors import BadInput, NotFound, PdsError, Unavailable
+from pds_lite.errors import BadInput, NotFound, PdsError, Unavailable, UpstreamFailure
 from pds_lite.services.account_deletion import AccountDeletion
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Purpose
 from pds_lite.services.migration import preflight
+from pds_lite.services.migration.old_host import OldHost
 from pds_lite.services.second_factor import STEP_S, totp
 from pds_lite.storage import account_store, identity_store, migration_store
 from pds_lite.storage.migration_store import Migration
@@ -269,3 +270,31 @@ def test_the_old_hosts_second_factor_is_asked_for_until_it_is_right(world: World
     assert world.begin(password=PASSWORD, auth_factor=code)["needs"] == "plc_code"
     assert world.go_on(plc_code=world.code())["state"] == "done"
     assert not world.old_services.account.active
+
+
+@pytest.mark.parametrize(
+    ("counted", "line"),
+    [
+        ({"indexedRecords": 7, "expectedBlobs": 1, "importedBlobs": 9}, "WARN records: 7 there, 2 here"),
+        ({"indexedRecords": "many"}, "WARN records: not told there, 2 here"),
+        (None, "the old host does not count: checkAccountStatus: 501 MethodNotImplemented"),
+    ],
+)
+def test_an_old_host_that_counts_wrongly_or_not_at_all_stops_no_move(
+    world: World, monkeypatch: pytest.MonkeyPatch, counted: Any, line: str
+) -> None:
+    """The commit says that nothing is missing; a host's index may be off for years."""
+    really = OldHost.get
+
+    async def get(old: OldHost, nsid: str, **params: Any) -> Any:
+        if nsid != "com.atproto.server.checkAccountStatus":
+            return await really(old, nsid, **params)
+        if counted is None:
+            text = "checkAccountStatus: 501 MethodNotImplemented"
+            raise UpstreamFailure(text, error="MethodNotImplemented", status=501)
+        return counted
+
+    monkeypatch.setattr(OldHost, "get", get)
+    assert world.begin(password=PASSWORD)["needs"] == "plc_code"
+    assert line in world.said
+    assert any(said.startswith("the commit is the same") for said in world.said)
