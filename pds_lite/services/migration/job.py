@@ -64,6 +64,7 @@ MAX_ROUNDS = 5
 REPORT_BYTES = 4 << 20
 SHOWN_MISSING = 200
 _WANTED_PREFERENCES = "app.bsky."
+_CREATE = "com.atproto.server.createAccount"
 _WRONG_CODE = frozenset({"AuthFactorTokenRequired", "InvalidToken", "ExpiredToken"})
 
 Report = Callable[[str], None]
@@ -167,9 +168,7 @@ class Job:
             password = self.take("password")
             if password is None:
                 raise Needs("password", f"the password of {row.handle} at {row.old_url}")
-            lxm = "com.atproto.server.createAccount"
-            proof = await self._old.get("com.atproto.server.getServiceAuth", aud=services.config.service_did, lxm=lxm)
-            principal = await services.service_auth.accept(str(proof.get("token")), lxm)
+            principal = await services.service_auth.accept(await self._proof(), _CREATE)
             email = (await self._old.get("com.atproto.server.getSession")).get("email")
             wanted = NewAccount(
                 row.handle,
@@ -183,6 +182,18 @@ class Job:
         elif services.account.require().did != row.did:
             raise BadInput("this box has another account")
         await self._next("repo")
+
+    async def _proof(self) -> str:
+        """The old host's word, as a service token, that the account's owner wants it here."""
+        aud = self._services.config.service_did
+        try:
+            answer = await self._old.get("com.atproto.server.getServiceAuth", aud=aud, lxm=_CREATE)
+        except UpstreamFailure as problem:
+            if problem.status not in (400, 401, 403) or problem.error == "SessionEnded":
+                raise
+            hint = "pds-lite migrate, with the account's own password: an app password may not move it"
+            raise BadInput(f"the old host does not let the account go: {problem.message}", hint=hint) from None
+        return str(answer.get("token"))
 
     async def _repo(self) -> None:
         await self._import_if_changed()

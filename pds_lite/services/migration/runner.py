@@ -172,14 +172,14 @@ class MigrationRunner:
         """(DID, origin of the old host). Raises BadInput or NotFound."""
         identity = self._services.identity
         is_url = "://" in named
-        name = str(account or "") if is_url else named
+        name = (str(account or "") if is_url else named).removeprefix("@")
         if not name:
             raise BadInput("whose account at that host?", hint="pds-lite migrate --from URL --account HANDLE")
         if is_did(name):
             did = name
         else:
             try:
-                did = await identity.resolve_handle(parse_handle(name.removeprefix("@")), refresh=True)
+                did = await identity.resolve_handle(parse_handle(name), refresh=True)
             except NotFound:
                 if not is_url:
                     raise

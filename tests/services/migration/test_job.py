@@ -298,3 +298,12 @@ def test_an_old_host_that_counts_wrongly_or_not_at_all_stops_no_move(
     assert world.begin(password=PASSWORD)["needs"] == "plc_code"
     assert line in world.said
     assert any(said.startswith("the commit is the same") for said in world.said)
+
+
+def test_an_app_password_moves_nothing_and_the_own_one_goes_on(world: World) -> None:
+    made = world.old.server("createAppPassword", {"name": "x"}, world.old.token())
+    with pytest.raises(BadInput, match="does not let the account go") as caught:
+        world.begin(password=made.json["password"], account="@alice.test")
+    assert "app password" in caught.value.hint
+    assert world.services.account.account is None
+    assert world.go_on(password=PASSWORD)["needs"] == "plc_code"
