@@ -6,13 +6,14 @@ of. `Atproto-Upstream-Lag` tells how many milliseconds behind the AppView was. C
 the timeline a second later.
 
 Rules that hold here
-- An answer that is not understood, or not JSON, or too large, is passed on byte for byte.
+- An answer that is not understood, or not JSON, or too large, or cannot be completed soon, is passed on byte for byte.
 - While the AppView is up to date, which is nearly always, the answer is not even looked into.
 - Nothing is inserted twice: a record that the answer has already is left alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 MAX_MERGED = 4 << 20
 """Bytes of an answer, packed or not, that is looked into."""
+MERGE_S = 5.0
+"""For all that is asked of the AppView about fresh records: quoted posts, liked ones, parents."""
 _REV = "atproto-repo-rev"
 _GET_THREAD = "app.bsky.feed.getPostThread"
 _MAX_PARENTS = 80
@@ -93,8 +96,9 @@ class ReadAfterWrite:
             if answer.status == 200:
                 return await self._completed(answer, MERGES[asked.nsid], fresh, question)
             if answer.error == "NotFound" and asked.nsid == _GET_THREAD:
-                return await self._local_thread(answer, fresh, question)
-        except (NotUnderstood, BadData):
+                async with asyncio.timeout(MERGE_S):
+                    return await self._local_thread(answer, fresh, question)
+        except (NotUnderstood, BadData, TimeoutError):
             pass
         return answer
 
@@ -109,9 +113,10 @@ class ReadAfterWrite:
             view = ujson.loads(unpacked(body, answer.headers.get("content-encoding", ""), MAX_MERGED))
             if not isinstance(view, dict):
                 return whole
-            await merge(self, view, fresh, question)
+            async with asyncio.timeout(MERGE_S):
+                await merge(self, view, fresh, question)
             return self._json(answer, view, fresh.new)
-        except (NotUnderstood, BadData, UpstreamFailure):
+        except (NotUnderstood, BadData, UpstreamFailure, TimeoutError):
             return whole
 
     def _json(self, answer: Answer, view: View, new: NewRecords) -> Answer:
@@ -196,3 +201,4 @@ MERGES: dict[str, Merge] = {
     "app.bsky.feed.getActorLikes": ReadAfterWrite._likes,
     _GET_THREAD: ReadAfterWrite._thread,
 }
+"""What the reference completes. getPostThreadV2 it passes on as it comes, too."""

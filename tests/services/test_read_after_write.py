@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pds_lite.services import read_after_write
-from tests.fake_service import JSON, FakeService, fake_service
+from tests.fake_service import JSON, Asked, FakeService, Reply, fake_service
 from tests.live_box import HANDLE, LiveBox, live_box
 
 OTHER = "did:plc:bv6ggog3tya2z3vxsub7hnal"
@@ -313,6 +314,28 @@ def test_a_quoted_post_nobody_knows_is_not_found(owner: Owner, appview: FakeServ
     view = _embed(owner, appview, {"$type": "app.bsky.embed.record", "record": ref})
 
     assert view["record"] == {"$type": "app.bsky.embed.record#viewNotFound", "uri": ref["uri"], "notFound": True}
+
+
+def test_an_appview_that_is_slow_about_quotes_does_not_hold_the_answer_up(
+    owner: Owner, appview: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_after_write, "MERGE_S", 0.2)
+    late = threading.Event()
+
+    def wait(_asked: Asked) -> Reply:
+        late.wait(20)
+        return 200, JSON, b'{"posts":[]}'
+
+    appview.answers[FEED + "getPosts"] = wait
+    ref = {"uri": f"at://{OTHER}/app.bsky.feed.post/slow", "cid": post_view("a")["cid"]}
+    timeline = feed_of("a", "b")
+    _says(appview, FEED + "getTimeline", timeline, owner.rev)
+    owner.post(embed={"$type": "app.bsky.embed.record", "record": ref})
+    try:
+        answer = owner.get(FEED + "getTimeline")
+        assert json.loads(answer.body) == timeline
+    finally:
+        late.set()
 
 
 def test_a_quote_with_a_picture_is_both(owner: Owner, appview: FakeService) -> None:
