@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from pds_lite.storage import account_store, identity_store, migration_store
 from pds_lite.storage.migration_store import Migration
 from tests.live_box import PASSWORD, LiveBox, live_box
 from tests.plc_server import PlcServer, plc_server
+from tests.served_box import COMMAND, environment
 
 RECOVERY_KEY = K256Key.from_bytes(b"\x55" * 32).did_key
 PICTURE = b"\x89PNG\r\n\x1a\n picture"
@@ -307,3 +309,37 @@ def test_an_app_password_moves_nothing_and_the_own_one_goes_on(world: World) -> 
     assert "app password" in caught.value.hint
     assert world.services.account.account is None
     assert world.go_on(password=PASSWORD)["needs"] == "plc_code"
+
+
+def test_the_command_line_says_what_has_happened_and_how_to_go_on(world: World) -> None:
+    def migrate(*words: str, lines: str = "", status: int = 0) -> tuple[str, str]:
+        done = subprocess.run(
+            [*COMMAND, "migrate", "--data-dir", str(world.new.data_dir), *words],
+            input=lines,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == status, (done.stdout, done.stderr)
+        return done.stdout, done.stderr
+
+    source = ("--from", world.old.url, "--account", "alice.test")
+    said, _ = migrate(*source, status=3)
+    assert said.startswith("Waiting: the password of alice.test")
+    said, told = migrate(*source, "--rehearse", "--password-stdin", lines=f"{PASSWORD}\n")
+    assert said.startswith("Rehearsed: everything of alice.test")
+    assert "repo: fetching the repository" in told
+    assert migrate("--status")[0].splitlines()[0] == said.splitlines()[0]
+    said, _ = migrate(status=3)
+    assert said.startswith(f"Waiting: {world.old.url} was asked at ")
+    assert "Next: pds-lite migrate --plc-code CODE" in said
+    said, _ = migrate("--status")
+    assert said.startswith("At rest: alice.test")
+    assert "at identity: leading the identity here" in said
+    said, told = migrate("--plc-code", "AAAAA-AAAAA", status=3)
+    assert "does not know that code" in said
+    said, _ = migrate("--abandon")
+    assert said.startswith("Taken back: alice.test")
+    assert "is being moved here" in migrate("--status", status=1)[1]
