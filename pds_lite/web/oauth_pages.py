@@ -1,12 +1,12 @@
 """The authorization page: sign in, say yes or no, go back to the app.
 
     GET   show the step that is due: sign-in, consent, or straight back to the app. A request that was not pushed but
-          came along in the query is taken in and gets an address of its own first
+          comes along in the query is taken in first
     POST  form#sign-in, then form#consent (decisions.md); each ends in a redirect, so that a reload repeats nothing
 
 Rules that hold here
-- Nobody is sent on to an app without having pressed a button or agreed before, so that no link to this page can be
-  bent to lead elsewhere (RFC 9700 4.11.2). Only prompt=none, which must not show a page, is answered at once.
+- Nobody is sent on to an app without having signed in or pressed a button, so that no link to this page can be bent to
+  lead elsewhere (RFC 9700 4.11.2). Only prompt=none, which must not show a page, is answered at once.
 - The owner is asked by name and address of the app, never by what the app calls itself.
 - An app that asks for another account than the one that lives here gets none.
 - Only the page that is open in this browser can answer (web/browser_session), and only for its own request.
@@ -111,7 +111,7 @@ async def take_form(services: Services, request: Request) -> Response:
         form = await browser_session.read_form(services, request)
         visit = _visit(services, request, form.get("request_uri"), form.get("client_id"))
         if form.get("decision") == "reject":
-            error, reason = _obstacle(visit) or ("access_denied", "The owner said no")
+            error, reason = visit.asked.problem or ("access_denied", "The owner said no")
             return visit.back(_authorization(services).refuse(visit.asked, error, reason))
         if form.get("step") == "sign_in":
             return await _sign_in(visit, form)
@@ -123,8 +123,8 @@ async def take_form(services: Services, request: Request) -> Response:
 
 
 async def _take_in(services: Services, request: Request, parameters: Mapping[str, str]) -> Response:
-    """Takes a request in that came by browser, and leads to its page."""
-    services.account.require()
+    """Takes a request in that came by browser: its page. Where its forms lead has an address that can be reloaded."""
+    account = services.account.require()
     services.limits.take((OAUTH,), rate_key(request.client_addr[0]))
     try:
         asked = await services.oauth().par.bring(parameters, browser_session.browser_id(services, request))
@@ -134,7 +134,7 @@ async def _take_in(services: Services, request: Request, parameters: Mapping[str
         return _message(request, "This app cannot sign in", words, technical=problem.message)
     if asked.problem is not None:
         log_refusal(services, request, asked.client_id, *asked.problem)
-    return browser_session.keep_browser(services, request, _redirect(_page_url(asked)))
+    return await _due(_Visit(services, request, asked, account))
 
 
 def _visit(services: Services, request: Request, request_uri: str, client_id: str) -> _Visit:
@@ -148,10 +148,11 @@ def _visit(services: Services, request: Request, request_uri: str, client_id: st
 async def _due(visit: _Visit) -> Response:
     asked, authorization = visit.asked, _authorization(visit.services)
     silent = asked.prompt == "none"
-    obstacle = _obstacle(visit)
-    if obstacle is not None:
-        error, reason = obstacle
-        return visit.back(authorization.refuse(asked, error, reason)) if silent else _obstacle_page(visit, reason)
+    if asked.problem is not None:
+        error, reason = asked.problem
+        if silent:
+            return visit.back(authorization.refuse(asked, error, reason))
+        return visit.page("refused.html", reason=reason)
     if not await _hint_is_ours(visit):
         if silent:
             return visit.back(authorization.refuse(asked, "login_required", "Another account lives here"))
@@ -161,28 +162,13 @@ async def _due(visit: _Visit) -> Response:
             return visit.back(authorization.refuse(asked, "login_required", "The owner is not signed in here"))
         return _sign_in_page(visit)
     asked.is_owners = True
+    if visit.account.status != "active":
+        return visit.back(authorization.refuse(asked, "access_denied", "The account is deactivated on this server"))
     if not authorization.needs_consent(asked):
         return visit.back(authorization.agree(asked, visit.account.did, asked.scopes.texts))
     if silent:
         return visit.back(authorization.refuse(asked, "consent_required", "The owner has to be asked"))
     return await _consent_page(visit)
-
-
-def _obstacle(visit: _Visit) -> tuple[str, str] | None:
-    """(OAuth's name for it, the reason) why this request cannot lead to a yes."""
-    if visit.asked.problem is not None:
-        return visit.asked.problem
-    if visit.account.status != "active":
-        return "access_denied", "The account is not active on this server"
-    return None
-
-
-def _obstacle_page(visit: _Visit, reason: str) -> Response:
-    if visit.asked.problem is None:
-        here = f"Your account @{visit.account.handle} is not active on this server."
-        return visit.page("refused.html", lines=[here, "Activate it first, then begin again in the app."], technical="")
-    words = ["It asks for something that this server does not give. Whoever made the app can tell from the line below."]
-    return visit.page("refused.html", lines=[*words, NOTHING_DONE], technical=reason)
 
 
 async def _is_signed_in(visit: _Visit) -> bool:
@@ -262,7 +248,7 @@ async def _consent_page(visit: _Visit) -> Response:
 
 
 async def _agree(visit: _Visit, form: Form) -> Response:
-    if _obstacle(visit) is not None or not await _is_signed_in(visit) or not await _hint_is_ours(visit):
+    if not await _is_signed_in(visit) or visit.account.status != "active" or not await _hint_is_ours(visit):
         return await _due(visit)
     agreed = form.all("scope")
     return visit.back(_authorization(visit.services).agree(visit.asked, visit.account.did, agreed))

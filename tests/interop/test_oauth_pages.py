@@ -18,7 +18,7 @@ import pytest
 
 from pds_lite.services.second_factor import STEP_S, totp
 from tests.interop.chromium import Chromium, app_page, find_chromium
-from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
+from tests.live_box import HANDLE, PASSWORD, LiveBox
 from tests.oauth_app import App
 from tests.web.test_oauth_clients import CLIENT, box_that_finds
 from tests.web.test_permission_sets import SCOPE as LEAFLETS
@@ -44,10 +44,9 @@ MANY = (
 
 @dataclass(frozen=True)
 class Place:
-    """Boxes with something to see: one whose owner has a second factor, one whose account is asleep."""
+    """A box with something to see: its owner has a second factor, its apps ask for permission sets."""
 
     box: LiveBox
-    asleep: LiveBox
     host: AppHost
     recovery_codes: list[str]
 
@@ -67,11 +66,9 @@ def place(publisher: LiveBox, tmp_path_factory: pytest.TempPathFactory) -> Itera
         app_host(folder / "app") as host,
         dns(table) as (server, _),
         box_that_finds(host, folder / "box", dns_server=server) as box,
-        live_box(folder / "asleep", rate_limits=False) as asleep,
     ):
         host.documents[CLIENT] = {**metadata(host), "scope": f"{MANY} {FEW}"}
-        assert asleep.server("deactivateAccount", {}, asleep.token()).status == 200
-        yield Place(box, asleep, host, box.run(second_factor(box)))
+        yield Place(box, host, box.run(second_factor(box)))
 
 
 async def second_factor(box: LiveBox) -> list[str]:
@@ -85,7 +82,7 @@ def addresses(place: Place) -> dict[str, str]:
     """Pages the owner may meet besides those of a plain sign-in, by name."""
     url = place.box.url
     web = App(url, scope=MANY, client_id=place.host.url + CLIENT, redirect=f"https://{place.host.name}/callback")
-    few, asleep = App(url, scope=FEW), App(place.asleep.url)
+    few = App(url, scope=FEW)
     return {
         "consent-many": url + web.page_url(web.push()),
         "consent-few": url + few.page_url(few.push()),
@@ -95,7 +92,6 @@ def addresses(place: Place) -> dict[str, str]:
         "doubtful": f"{url}/oauth/authorize?{urlencode(few.request(redirect_uri='https://evil.example/'))}",
         "unknown": url + few.page_url(few.push()) + "x",
         "not-an-app": f"{url}/oauth/authorize",
-        "asleep": place.asleep.url + asleep.page_url(asleep.push()),
     }
 
 

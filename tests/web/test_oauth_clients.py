@@ -300,9 +300,9 @@ def test_who_brings_a_request_by_browser_is_not_taken_for_the_client(box: LiveBo
     app, browser = confidential_app(box, host), Browser(box.url)
     app.log_in(browser)
     assert "code" in answer_of(browser.get(app.page_url(app.push())))
-    page = browser.get(browser.get(f"/oauth/authorize?{urlencode(app.request())}").headers["location"])
+    page = browser.get(f"/oauth/authorize?{urlencode(app.request())}")
     assert find_form(page, "consent") is not None
-    page = browser.get(browser.get(f"/oauth/authorize?{urlencode(app.request(prompt='none'))}").headers["location"])
+    page = browser.get(f"/oauth/authorize?{urlencode(app.request(prompt='none'))}")
     assert answer_of(page)["error"] == "consent_required"
 
 
