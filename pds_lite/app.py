@@ -62,7 +62,7 @@ from pds_lite.services.sign_in_log import SignInLog
 from pds_lite.services.sign_up import SignUp
 from pds_lite.services.takedowns import Takedowns
 from pds_lite.services.throttle import Throttle
-from pds_lite.storage import migration_store, oauth_store
+from pds_lite.storage import migration_store
 from pds_lite.storage.blob_store import BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
@@ -237,13 +237,13 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     base = Foundation(config, clock, store, keys, identity, repo)
     accounts = Accounts(base, sessions)
     # cache: imported and made on the first call, so that no start waits for it.
-    oauth = cache(lambda: _make_oauth(base, http))
+    oauth = cache(lambda: _make_oauth(base, http, sessions))
     service_auth = ServiceAuth(config, clock, keys, identity, accounts)
     limits_of_rate = RateLimits(clock, enabled=config.rate_limits)
     browsers = BrowserSessions(clock, store)
     second_factor = SecondFactor(clock, store)
     sign_in_log = SignInLog(clock, store)
-    sessions.also_end += [browsers.end_all, lambda: _end_grants(store, oauth), second_factor.reread]
+    sessions.also_end += [browsers.end_all, second_factor.reread]
     throttle = Throttle(clock, sign_in_log.is_known, enabled=config.rate_limits)
     plc = PlcAccount(base, accounts)
     codes, mailer = Codes(clock, store, keys), Mailer(config)
@@ -317,11 +317,13 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     return services
 
 
-def _make_oauth(base: Foundation, http: HttpClient) -> OAuth:
+def _make_oauth(base: Foundation, http: HttpClient, sessions: Sessions) -> OAuth:
     """The authorization server, for the first app that asks for it."""
     from pds_lite.services.oauth.provider import OAuth
 
-    return OAuth(base.config, base.clock, base.store, base.keys, http=http, identity=base.identity)
+    oauth = OAuth(base.config, base.clock, base.store, base.keys, http=http, identity=base.identity)
+    sessions.also_end.append(oauth.grants.end_all)  # until it is made, no grant is in memory
+    return oauth
 
 
 def _make_passkeys(base: Foundation, accounts: Accounts) -> Passkeys:
@@ -336,14 +338,6 @@ def _make_migration(services: Services) -> MigrationRunner:
     from pds_lite.services.migration.runner import MigrationRunner
 
     return MigrationRunner(services)
-
-
-async def _end_grants(store: Store, oauth: Callable[[], OAuth]) -> None:
-    """Ends what the owner let in by OAuth; where nothing was, nothing is loaded for it."""
-    with store.read() as txn:
-        if next(oauth_store.list_grants(txn), None) is None:
-            return
-    await oauth().grants.end_all()
 
 
 def _keys(store: Store) -> key_store.Keys:

@@ -235,12 +235,12 @@ def test_an_app_password_is_made_shown_once_used_and_taken_back(box: LiveBox, ow
     assert box.get("com.atproto.server.getSession", token).error == (400, "ExpiredToken")
 
 
-def test_an_app_let_in_is_shown_with_what_it_may_do_and_revoked(box: LiveBox, owner: Browser) -> None:
+def let_an_app_in(box: LiveBox) -> Any:
+    """A grant, as an app gets it after its owner agreed."""
     from pds_lite.atproto.oauth_scope import ScopeSet
     from pds_lite.services.oauth.grants import Beginning
 
     scopes = ScopeSet.parse("atproto repo:app.bsky.feed.post blob:image/*")
-    grants = services(box).oauth().grants
     beginning = Beginning(
         client_id="https://leaflet.example/client.json",
         client_name="<b>Your Bank</b>",
@@ -252,7 +252,33 @@ def test_an_app_let_in_is_shown_with_what_it_may_do_and_revoked(box: LiveBox, ow
         code_hash=b"code",
         code_challenge="challenge",
     )
-    grant = box.run(grants.begin(beginning, []))
+    return box.run(services(box).oauth().grants.begin(beginning, []))
+
+
+@pytest.mark.parametrize("ending", ["a new password", "a takedown", "a deletion"])
+def test_what_ends_every_session_ends_what_apps_were_let_into(tmp_path: Path, ending: str) -> None:
+    with live_box(tmp_path / "box", rate_limits=False) as box:
+        let_an_app_in(box)
+        owner = Browser(box)
+        owner.sign_in(PASSWORD)
+        token = box.token()
+        ends = {
+            "a new password": lambda: services(box).account.set_password("another long one"),
+            "a takedown": lambda: services(box).takedowns.take_down("case"),
+            "a deletion": lambda: services(box).deletion.delete(box.did),
+        }
+        box.run(ends[ending]())
+        assert services(box).oauth().grants.live() == []
+        assert services(box).browsers.live() == []
+        assert box.get("com.atproto.server.getSession", token).error == (400, "ExpiredToken")
+    with live_box(tmp_path / "box", account=False) as box:
+        assert services(box).oauth().grants.live() == []
+        assert (services(box).browsers.live(), services(box).sessions.live()) == ([], [])
+
+
+def test_an_app_let_in_is_shown_with_what_it_may_do_and_revoked(box: LiveBox, owner: Browser) -> None:
+    grants = services(box).oauth().grants
+    grant = let_an_app_in(box)
     page = owner.get("/account/apps")
     assert "leaflet.example" in page.text
     assert "your posts" in page.text
