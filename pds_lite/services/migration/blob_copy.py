@@ -29,7 +29,7 @@ AT_ONCE = 4
 PAGE = 500
 TRANSFERS = 3
 """How often one that breaks off is begun again."""
-MAX_SILENT = 3 * AT_ONCE
+MAX_SILENT = AT_ONCE
 """Blobs in a row for which the host did not answer at all."""
 
 
