@@ -75,7 +75,7 @@ class Sessions:
         """Session -> second of its last use."""
         self._refreshing = asyncio.Lock()
         self.also_end: list[Callable[[], Awaitable[None]]] = []
-        """Ends what is not a session here but ends with all of them, and is held in memory: browsers, apps let in by OAuth.
+        """Ends what is not a session here but ends with all of them, in memory: browsers, apps let in by OAuth.
         Their rows are gone before (erasure.erase_sign_ins).
         """
 
