@@ -115,6 +115,12 @@ def test_the_scripts_parse_and_refuse_to_run_without_root_or_with_unknown_words(
     assert done.returncode == 1
 
 
+def test_who_does_not_mean_it_loses_nothing():
+    """The question comes before anything is taken away."""
+    uninstall = (FIRMWARE / "uninstall").read_text()
+    assert uninstall.index("read -r answer") < uninstall.index("systemctl disable") < uninstall.index("rm -rf")
+
+
 def test_every_path_the_installer_makes_is_taken_away_or_kept_on_purpose():
     """Whatever `install` writes outside the data and settings, `uninstall` removes."""
     uninstall = (FIRMWARE / "uninstall").read_text()
