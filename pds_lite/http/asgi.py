@@ -20,13 +20,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import parse_qsl
 
 from microdot import Microdot, Request, Response
-from microdot.microdot import HTTPException, NoCaseDict
+from microdot.microdot import HTTPException, MultiDict, NoCaseDict
 from uvicorn.protocols.utils import ClientDisconnected
 
 from pds_lite import ujson
-from pds_lite.errors import PdsError
+from pds_lite.errors import BadInput, PdsError
 from pds_lite.http.body import BodyStream, Receive
 from pds_lite.http.client_address import ProxyTrust
 from pds_lite.http.compression import IN_THREAD, accepts_gzip, compressible, gzip_bytes
@@ -40,6 +41,8 @@ Handler = Callable[..., Awaitable[Any]]
 
 FORM_LIMIT = 64 * 1024
 """Bytes of a form or of any other body that a web page handler asks for."""
+MAX_FIELDS = 200
+"""Of a form or a query string; a consent page has a box for each scope."""
 
 
 class WebApp(Microdot):
@@ -82,11 +85,31 @@ def error_response(problem: PdsError) -> Response:
 
 
 async def form_body(request: Request, limit: int = FORM_LIMIT) -> bytes:
-    """Reads the body of a web page's request, so that `request.form` and `request.json` work. Raises TooLarge."""
+    """Reads the body of a web page's request, so that `request.form` and `request.json` work.
+
+    Raises TooLarge, or BadInput for a form of too many fields.
+    """
     stream: Any = request.stream
     body: bytes = await stream.read(limit)
     request.__dict__["_body"] = body  # where microdot's own adapter puts it
+    if (request.content_type or "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        request.__dict__["_form"] = _fields(body)
     return body
+
+
+def _fields(encoded: bytes) -> MultiDict:
+    """What a form or query string says. microdot's own parser raises for broken escapes; here they show as they do in
+    a browser. Raises BadInput for too many fields.
+    """
+    fields = MultiDict()
+    try:
+        text = encoded.decode(errors="replace")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise BadInput(f"More than {MAX_FIELDS} fields") from None
+    for name, value in pairs:
+        fields[name] = value
+    return fields
 
 
 class HttpEdge:
@@ -115,8 +138,12 @@ class HttpEdge:
             await send({"type": "http.response.body", "body": b""})
             return
         client = self._settle_client(scope, headers)
-        request = _request(self._app, scope, client, headers, receive)
-        response = await self._app.dispatch_request(request)
+        try:
+            request = _request(self._app, scope, client, headers, receive)
+        except BadInput as problem:
+            response = error_response(problem)
+        else:
+            response = await self._app.dispatch_request(request)
         await _answer(response, headers.get("accept-encoding", ""), send, head=scope["method"] == "HEAD")
 
     def _settle_client(self, scope: dict[str, Any], headers: dict[str, str]) -> str:
@@ -151,14 +178,15 @@ def _request(app: Microdot, scope: dict[str, Any], client: str, headers: dict[st
     path: str = scope["path"]
     xrpc = path.startswith("/xrpc/")
     query: bytes = scope["query_string"]
-    # The XRPC router reads query string and headers itself: microdot's parsing costs more than all the rest here.
-    url = path if xrpc or not query else f"{path}?{query.decode('latin-1')}"
+    # The XRPC router reads query string and headers itself: parsing them here costs more than all the rest.
     given = headers if xrpc else NoCaseDict(headers)
     request = Request(
-        app, (client, 0), scope["method"], url, scope["http_version"], given, b"", stream, scheme=scope["scheme"]
+        app, (client, 0), scope["method"], "/", scope["http_version"], given, b"", stream, scheme=scope["scheme"]
     )
     request.path = path
     request.query_string = query.decode("latin-1")
+    if query and not xrpc:
+        request.args = _fields(query)
     # Its only use in microdot is a limit of one size for every route; ours are per method.
     request.content_length = 0
     return request

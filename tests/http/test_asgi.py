@@ -142,6 +142,24 @@ def test_a_form_is_read_when_a_handler_asks(server: RunningServer) -> None:
         assert client.answer().status == 413
 
 
+def test_broken_escapes_and_too_many_fields_are_no_fault(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server.connect() as client:
+        for path in ("/who?x=%ff&y=%zz&z=%", "/who/%3Fx=%25ff"):
+            assert get(client, path).status in (200, 404)
+        assert json.loads(get(client, "/who?a=%C3%A9+%26&a=2&b").body)["args"] == {"a": ["é &", "2"], "b": [""]}
+        assert get(client, "/who?" + "a=1&" * 300).status == 400
+        head = b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded; charset=utf-8\r\n"
+        for body, status in ((b"a=%ff&b=\xc3\xa9", 200), (b"a=%zz&%", 200), (b"a&" * 300, 400)):
+            client.send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            answer = client.answer()
+            assert answer.status == status
+            if body.startswith(b"a=%ff"):
+                assert json.loads(answer.body) == {"a": ["\ufffd"], "b": ["é"]}
+    assert not caplog.records
+
+
 def test_large_json_is_compressed_only_when_asked(server: RunningServer) -> None:
     with server.connect() as client:
         answer = get(client, "/long", "Accept-Encoding: br, gzip;q=0.5")
