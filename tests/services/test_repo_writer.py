@@ -213,6 +213,10 @@ def test_blobs_must_be_here_with_the_stated_type_and_size_and_go_with_their_last
     run(story())
 
 
+def content(repo: Repo, cid: Cid) -> bytes:
+    return Path(repo.blobs.path(cid)).read_bytes()
+
+
 def test_a_blob_that_moves_to_another_record_in_one_commit_stays(tmp_path: Path) -> None:
     """As when a client deletes a draft and creates the post with its picture at once, in either order."""
 
@@ -230,13 +234,13 @@ def test_a_blob_that_moves_to_another_record_in_one_commit_stays(tmp_path: Path)
             await repo.writer.apply_writes([delete, create])
             await repo.blobs.sweep()
             assert repo.blobs.row(cid).refs == 1
-            assert Path(repo.blobs.path(cid)).read_bytes() == b"some text"
+            assert content(repo, cid) == b"some text"
             delete = RecordWrite("delete", THING, "post")
             create = RecordWrite("create", THING, "again", {"b": dict(blob, ref=dict(blob["ref"]))}, validate=False)
             await repo.writer.apply_writes([create, delete])
             await repo.blobs.sweep()
             assert repo.blobs.row(cid).refs == 1
-            assert Path(repo.blobs.path(cid)).read_bytes() == b"some text"
+            assert content(repo, cid) == b"some text"
 
     run(story())
 
