@@ -4,11 +4,17 @@ Rules that hold here
 - Clients of an atproto stream have nothing to say: what they send is counted and dropped, never queued, so reading
   never stops and every ping is answered, also while a long backfill is being written.
 - A peer that neither reads nor answers is cut, not waited for: closing politely would wait for its receive window.
+- A batch goes out in one write: {"type": "websocket.send", "frames": [...]}, each one binary message. Its heads are
+  made here (RFC 6455 section 5.2), because a call of library and kernel for each took half the time of a backfill.
 - Nothing here knows what is streamed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
 
@@ -35,6 +41,16 @@ class WebSocketProtocol(WSProtocol):
     def handle_ping(self, event: events.Ping) -> None:
         if self.transport.get_write_buffer_size() < PONG_BACKLOG:
             super().handle_ping(event)
+
+    async def send(self, message: Any) -> None:
+        frames = message.get("frames")
+        if frames is None:
+            await super().send(message)
+            return
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected
+        self.transport.write(b"".join(_binary_messages(frames)))
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
@@ -64,3 +80,16 @@ class WebSocketProtocol(WSProtocol):
 
     def _cut_soon(self) -> None:
         self.loop.call_later(CLOSE_GRACE_S, self.transport.abort)
+
+
+def _binary_messages(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Each frame behind its head: final, binary, not masked."""
+    for frame in frames:
+        size = len(frame)
+        if size < 126:
+            yield bytes((0x82, size))
+        elif size < 1 << 16:
+            yield b"\x82\x7e" + size.to_bytes(2, "big")
+        else:
+            yield b"\x82\x7f" + size.to_bytes(8, "big")
+        yield frame

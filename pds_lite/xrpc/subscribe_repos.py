@@ -1,7 +1,7 @@
 """com.atproto.sync.subscribeRepos: the event stream over a websocket, an ASGI endpoint of its own.
 
 Rules that hold here (protocol digest 4)
-- Frames go out as they are stored, each in one binary message; what clients send is read and dropped.
+- Frames go out as they are stored, each in one binary message (http/websocket); what clients send is read and dropped.
 - Refusals before the upgrade are HTTP: 405, 426, 429. Afterwards an error is a frame and then the close.
 - A send that hangs is given up when its subscriber has become too slow or the server stops: nothing here waits for a
   client without a limit.
@@ -11,7 +11,7 @@ Rules that hold here (protocol digest 4)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,6 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 FAREWELL_S = 5.0
 """How long a client may take to accept its error frame and the close."""
+WRITE_BYTES = 64 << 10
 STALL_S = 60.0
 """How long one send may hang before its subscriber counts as too slow."""
 
@@ -82,10 +83,23 @@ async def _pump(subscriber: Subscription, send: Send) -> None:
     while True:
         frames = await subscriber.next_batch()
         async with asyncio.timeout(STALL_S):
-            for frame in frames:
-                await send({"type": "websocket.send", "bytes": frame})
+            for some in _in_writes(frames):
+                await send({"type": "websocket.send", "frames": some})
         # Sends to a fast client never yield: let others run between batches of a replay.
         await asyncio.sleep(0)
+
+
+def _in_writes(frames: list[bytes]) -> Iterator[list[bytes]]:
+    """The frames, so many at once as make a write worth while and a slow client's buffer no larger than it must be."""
+    some: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if some and size + len(frame) > WRITE_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(frame)
+        size += len(frame)
+    yield some
 
 
 async def _wait_for_close(receive: Receive) -> None:
