@@ -74,16 +74,21 @@ class Stub:
 Tree: TypeAlias = Node | Stub
 
 
+def hash_layer(key: bytes) -> int:
+    """key_layer for whoever walks over many keys and would only push others out of its memory."""
+    digest = sha256(key).digest()
+    if digest[0] >= 64:
+        return 0
+    return (256 - int.from_bytes(digest, "big").bit_length()) >> 1
+
+
 @lru_cache(maxsize=1024)
 def key_layer(key: bytes) -> int:
     """The layer of a key: pairs of leading zero bits in its sha256. Each layer has a quarter of the keys below it.
 
     Remembered, because every commit looks at the same upper keys and their newest neighbours again (about 200 KB).
     """
-    digest = sha256(key).digest()
-    if digest[0] >= 64:
-        return 0
-    return (256 - int.from_bytes(digest, "big").bit_length()) >> 1
+    return hash_layer(key)
 
 
 def shared_prefix(left: bytes, right: bytes) -> int:

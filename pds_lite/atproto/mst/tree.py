@@ -24,6 +24,7 @@ from pds_lite.atproto.mst.node import (
     block_of,
     decode_node,
     encode_node,
+    hash_layer,
     key_layer,
 )
 from pds_lite.errors import BadTree, StoreBroken, TooLarge
@@ -280,7 +281,7 @@ class _Builder:
         self.low: bytes | None = None
 
     def add(self, key: bytes, cid: Cid) -> None:
-        layer = key_layer(key)
+        layer = hash_layer(key)
         while len(self.open) <= layer:
             self.open.append(([], [], []))
         tree = self.close(layer, key) if layer else None
