@@ -7,6 +7,7 @@ socket may do all of this: it owns the data.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pds_lite import __version__
 from pds_lite.atproto.commit import decode_commit
+from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.box import board, identity_commands, migrate_commands
 from pds_lite.box.control import Channel
 from pds_lite.box.setup import wait_for_claim
@@ -82,12 +84,23 @@ async def doctor(services: Services, _parameters: Parameters, _channel: Channel)
     if services.mailer.trouble is not None:
         problems.append(("mail", f"mails do not go out: {services.mailer.trouble}"))
     problems += [("plc_alarm", sentence) for sentence in services.plc_watch.sentences()]
-    account = services.account.account
+    problems += await _identity_problems(services)
+    return {"problems": [{"code": code, "text": text} for code, text in problems]}
+
+
+async def _identity_problems(services: Services) -> list[tuple[str, str]]:
+    config, account = services.config, services.account.account
     if account is None:
-        problems.append(("no_account", "there is no account yet: pds-lite account claim-code shows how to begin"))
-    elif account.plc_op is not None and not config.dev:
-        problems.append(("unpublished", "the DID is not published yet: pds-lite account publish"))
-    elif account.status == "active" and not config.dev:
+        return [("no_account", "there is no account yet: pds-lite account claim-code shows how to begin")]
+    if account.plc_op is not None:
+        return [] if config.dev else [("unpublished", "the DID is not published yet: pds-lite account publish")]
+    problems = []
+    # A directory out of reach is told below, where the document is looked at.
+    with contextlib.suppress(PdsError):
+        if is_plc_did(account.did) and await services.plc.depends_on_box():
+            text = "no key but this box's can change your identity: it is lost with the card"
+            problems.append(("no_recovery_key", f"{text}: pds-lite identity new-recovery-key"))
+    if account.status == "active" and not config.dev:
         if not await services.account.did_document_leads_here():
             problems.append(("did_document", "the DID document does not lead to this box"))
         try:
@@ -96,7 +109,7 @@ async def doctor(services: Services, _parameters: Parameters, _channel: Channel)
                 problems.append(("handle", f"{account.handle} resolves to another DID"))
         except PdsError as problem:
             problems.append(("handle", f"{account.handle} does not resolve: {problem.message}"))
-    return {"problems": [{"code": code, "text": text} for code, text in problems]}
+    return problems
 
 
 async def account_show(services: Services, _parameters: Parameters, _channel: Channel) -> dict[str, Any]:

@@ -50,6 +50,13 @@ async def rotate_key(services: Services, _parameters: Parameters, _channel: Chan
     return {"signing_key": await services.key_rotation.rotate()}
 
 
+async def new_recovery_key(services: Services, parameters: Parameters, _channel: Channel) -> dict[str, Any]:
+    """A key that the owner holds becomes the identity's first; only its did:key comes here."""
+    key = str(parameters["key"])
+    await services.plc.add_recovery_key(key)
+    return {"first_rotation_key": key}
+
+
 async def change_handle(services: Services, parameters: Parameters, _channel: Channel) -> dict[str, Any]:
     """Another handle, by the same rules as for a client."""
     await services.handles.update(str(parameters["handle"]))
@@ -97,6 +104,7 @@ def log_view(audit: Audit) -> dict[str, Any]:
 COMMANDS = {
     "identity.show": show,
     "identity.rotate-key": rotate_key,
+    "identity.new-recovery-key": new_recovery_key,
     "identity.handle": change_handle,
     "identity.acknowledge": acknowledge,
 }

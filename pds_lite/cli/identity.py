@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pds_lite import ujson
 from pds_lite.cli import daemon
+from pds_lite.cli.recovery_key import show_new_recovery_key
 from pds_lite.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _AT_THE_BOX = {
     "show": "keys, names and history of the identity; alarms; with --did of any identity, without a box",
     "handle": "change the handle to NAME, once it leads here",
     "rotate-key": "sign with a new key from now on",
+    "new-recovery-key": "make a new key of yours, shown once, the identity's first; the others stay",
     "publish": "publish a DID that was made offline",
     "acknowledge": "the change that raised an alarm was right",
 }
@@ -72,7 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     elif action == "publish":
         answer = daemon.run(arguments.data_dir, "account.publish")
     else:
-        parameters = {"handle": arguments.name} if action == "handle" else {}
+        parameters = {}
+        if action == "handle":
+            parameters = {"handle": arguments.name}
+        elif action == "new-recovery-key":
+            parameters = {"key": show_new_recovery_key()}
         answer = daemon.run(arguments.data_dir, f"identity.{action}", parameters)
     if arguments.json:
         print(ujson.dumps(answer))

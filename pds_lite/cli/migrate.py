@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pds_lite import ujson
 from pds_lite.box.control import RefusedByDaemon
 from pds_lite.cli import daemon
+from pds_lite.cli.recovery_key import show_new_recovery_key
 from pds_lite.errors import BadInput, BadSyntax, Unavailable
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Dialogue:
         if arguments.password_stdin:
             self._given["password"] = _line("password")
         if arguments.new_recovery_key:
-            self._given["recovery_key"] = self._make_recovery_key()
+            self._given["recovery_key"] = show_new_recovery_key()
         command = "migrate.begin" if arguments.source else "migrate.resume"
         try:
             return self._talk(command)
@@ -143,21 +144,6 @@ class _Dialogue:
         print(answer["text"], file=sys.stderr)
         reply = _line(needs)
         return None if needs == "accept_missing" and (reply or "").lower() != "yes" else reply
-
-    def _make_recovery_key(self) -> str:
-        """The did:key of a new key, whose private half is shown this once."""
-        import secrets
-
-        from pds_lite.atproto.crypto import K256Key
-        from pds_lite.atproto.crypto.private_key import format_private_key
-
-        key = K256Key.generate(secrets.token_bytes(40))
-        print(f"recovery key  {format_private_key(key)}", file=sys.stderr)
-        print(
-            "              Write it down: it overrules this box for your identity, and it is kept nowhere.",
-            file=sys.stderr,
-        )
-        return key.did_key
 
 
 def _from_files(arguments: argparse.Namespace) -> int:
@@ -300,6 +286,8 @@ def _next_command(answer: dict[str, Any]) -> str:
             return f"pds-lite migrate{_GO_ON[answer['needs']]}"
         case "running":
             return "pds-lite migrate    watches it"
+        case "done":
+            return "pds-lite doctor    looks whether all is well, and whether you hold a key to your identity"
         case "stopped" if answer.get("step") != "done":
             return "pds-lite migrate    goes on"
     return ""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import dag_cbor, plc
+from pds_lite.atproto.crypto import parse_did_key
 from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadInput, BadKey
 from pds_lite.services.own_document import waiting_operations, with_handle
@@ -67,6 +68,34 @@ class PlcAccount:
         if any(last.get(name) != value for name, value in changes.items()):
             await self._publish(account.did, self._sign(last, changes))
         return None
+
+    async def add_recovery_key(self, did_key: str) -> None:
+        """Makes a key of the owner's the identity's first rotation key; the others stay behind it.
+
+        Raises BadInput (no did:key, no room, or as `update`), NotFound, UpstreamFailure.
+        """
+        parse_did_key(did_key)
+
+        def put_first(fields: Operation) -> dict[str, Any]:
+            keys = [did_key, *(key for key in fields["rotationKeys"] if key != did_key)]
+            if len(keys) > plc.MAX_ROTATION_KEYS:
+                raise BadInput(
+                    f"the identity has {len(keys) - 1} rotation keys already, as many as there may be",
+                    hint="pds-lite identity recover --drop-key KEY",
+                )
+            return {"rotationKeys": keys}
+
+        async with self.changing:
+            account = self._require_plc()
+            waiting = await self.update(put_first)
+            if waiting != account.plc_op:
+                await self._accounts.change(lambda row: replace(row, plc_op=waiting))
+
+    async def depends_on_box(self) -> bool:
+        """Whether no key but this box's can change the identity: lost with its card. Raises as `audit`."""
+        account = self._require_published()
+        state = (await self.audit(account.did)).state
+        return bool(state["rotationKeys"] == [self._keys.rotation.did_key])
 
     async def sign(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """signPlcOperation: a signed operation with the fields `given`, the others as they are. It is not published.

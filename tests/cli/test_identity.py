@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,30 @@ def test_the_box_takes_a_new_handle_and_a_new_key(run: Any, made: Any, directory
     status, _answer, text = run("identity", "handle", "bob.local", *at_box)
     assert (status, ".local" in text) == (1, True)
     assert run("repo", "verify", *at_box)[0] == 0
+
+
+def test_an_identity_that_hangs_on_the_box_alone_gets_a_key_of_its_owners(
+    run: Any, made: Any, directory: PlcServer, tmp_path: Path
+) -> None:
+    """As after a move without --new-recovery-key: the doctor says so, and the command it names mends it."""
+    at_box = ("--data-dir", tmp_path / "box", "--json")
+    _owners, of_box = directory.operations[made["did"]]["rotationKeys"]
+    assert run("doctor", *at_box)[0] == 0
+    steal(directory, made, tmp_path, rotationKeys=[of_box])
+    run("identity", "acknowledge", *at_box)
+    _status, answer, _text = run("doctor", *at_box)
+    assert [problem["code"] for problem in answer["problems"]] == ["no_recovery_key"]
+
+    status, answer, text = run("identity", "new-recovery-key", *at_box)
+
+    assert status == 0, text
+    assert directory.operations[made["did"]]["rotationKeys"] == [answer["first_rotation_key"], of_box]
+    assert run("doctor", *at_box)[0] == 0
+    shown = re.search(r"recovery key  (\S+)", text)
+    assert shown is not None
+    assert shown[1] not in json.dumps(answer)
+    words = ("identity", "recover", "--did", made["did"], "--plc-url", directory.url, "--yes", "--json")
+    assert run(*words, "--handle", "alice.example.com", stdin=shown[1] + "\n")[0] == 0
 
 
 def test_a_theft_is_undone_elsewhere_with_the_recovery_key_alone(
