@@ -17,6 +17,7 @@ from pds_lite.atproto.crypto.jwk import format_jwk
 from tests.interop.reference import plc_directory
 from tests.live_box import PASSWORD, LiveBox, live_box
 from tests.oauth_app import Browser, answer_of, localhost_id, make_key, walk
+from tests.web.browser import Browser as AccountBrowser
 from tests.web_client import app_host, metadata
 
 pytestmark = pytest.mark.interop
@@ -137,16 +138,19 @@ def test_a_public_client(reference_node: Any, directory: str, tmp_path: Path) ->
         assert box.app.services.oauth().grants.live() == []
 
 
-def test_a_session_revoked_here_is_over_there(reference_node: Any, directory: str, tmp_path: Path) -> None:
+def test_a_session_revoked_on_the_account_page_is_over_there(
+    reference_node: Any, directory: str, tmp_path: Path
+) -> None:
     with (
         published_box(tmp_path / "box", directory) as box,
         npm_client(reference_node, box, directory, public_client("atproto transition:generic")) as app,
     ):
         app.sign_in()
         assert app.post(POST)[0] == 200
-        assert box.app is not None
-        grants = box.app.services.oauth().grants
-        box.run(grants.revoke(grants.live()[0].id))
+        owner = AccountBrowser(box)
+        owner.sign_in(PASSWORD)
+        page = owner.get("/account/apps")
+        owner.send(page, page.form("revoke-grant"))
         assert app.post(POST)[0] == 401
         assert app.do("knows") is False
 
