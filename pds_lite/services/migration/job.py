@@ -14,8 +14,9 @@ Rules that hold here
 - Each step looks at how things are before it acts, so a job that ended anywhere is begun again at its step and does
   nothing twice. The step that comes next is stored before it is begun.
 - Before the identity step nothing has changed for the world, and `abandon` leaves nothing behind.
-- Never two active accounts: the old one rests before the new one speaks. Only a host that does not answer any more is
-  passed over, since the identity leads here by then and nobody listens to it.
+- Never two active accounts: the old one rests before the new one speaks. A host that refuses stops the job, unless the
+  owner activates by hand; only one that does not answer any more is passed over, since the identity leads here by then
+  and nobody listens to it.
 - What only the owner can give (`Needs`) ends the run; it goes on when it has been given.
 """
 
@@ -313,7 +314,6 @@ class Job:
         self._report("the identity leads here")
 
     async def _deactivate(self) -> None:
-        # The identity leads here: nothing that host says may keep the account from speaking.
         try:
             if not self._services.account.active:
                 await self._import_if_changed()
@@ -327,12 +327,30 @@ class Job:
         except UpstreamFailure as problem:
             if problem.error == "SessionEnded":
                 raise
+            if problem.status < 500 and not self._services.account.active:
+                raise UpstreamFailure(
+                    f"the old host keeps the account active: {problem.message}; two may not be active at once",
+                    status=400,
+                    hint="pds-lite migrate, once it rests there; if that host never lets go: pds-lite account activate",
+                ) from None
             self._report(f"WARN the old host does not put the account to rest: {problem.message}")
         await self._next("activate")
 
+    async def _is_active_there(self) -> bool:
+        """As the old host tells everybody; False too if it does not know the account any more."""
+        try:
+            status = await self._old.get("com.atproto.sync.getRepoStatus", signed_in=False, did=self.row.did)
+        except UpstreamFailure:
+            return False
+        return status.get("active") is not False
+
     async def _rest_there(self) -> None:
         if not self.row.is_old_inactive:
-            await self._old.post("com.atproto.server.deactivateAccount", {})
+            try:
+                await self._old.post("com.atproto.server.deactivateAccount", {})
+            except UpstreamFailure as problem:
+                if problem.error == "SessionEnded" or problem.status >= 500 or await self._is_active_there():
+                    raise
             await self.save(is_old_inactive=True)
             self._report(f"the account rests at {self.row.old_url}")
 

@@ -302,6 +302,30 @@ def test_an_old_host_that_counts_wrongly_or_not_at_all_stops_no_move(
     assert any(said.startswith("the commit is the same") for said in world.said)
 
 
+def test_an_old_host_that_does_not_let_go_leaves_no_two_active_accounts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = OldHost.post
+
+    async def post(old: OldHost, nsid: str, *given: Any, **more: Any) -> Any:
+        if nsid == "com.atproto.server.deactivateAccount":
+            raise UpstreamFailure("deactivateAccount: 400 NotNow", error="NotNow", status=400)
+        return await really(old, nsid, *given, **more)
+
+    assert world.begin(password=PASSWORD)["needs"] == "plc_code"
+    with monkeypatch.context() as patched:
+        patched.setattr(OldHost, "post", post)
+        with pytest.raises(UpstreamFailure, match="keeps the account active: deactivateAccount") as caught:
+            world.go_on(plc_code=world.code())
+        assert "account activate" in (caught.value.hint or "")
+        assert (world.old_services.account.active, world.services.account.active) == (True, False)
+        assert (world.row().step, world.row().is_moved) == ("deactivate", True)
+        # At rest there by another way: then the refusal means nothing.
+        world.old.run(world.old_services.account.deactivate())
+        assert world.go_on()["state"] == "done"
+        assert (world.old_services.account.active, world.services.account.active) == (False, True)
+
+
 def test_an_app_password_moves_nothing_and_the_own_one_goes_on(world: World) -> None:
     made = world.old.server("createAppPassword", {"name": "x"}, world.old.token())
     with pytest.raises(BadInput, match="does not let the account go") as caught:
