@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Entry = tuple[bytes, Cid]
 PAGE = 500
+MAX_BLOBS = 500_000
+"""Listed by one host, some 80 MB of names; one that goes on listing is not believed."""
+_CID_LETTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,10 @@ def diff_records(left: Repository, right: Repository) -> Iterator[Difference]:
 
 
 async def diff_blobs(left: OldHost, right: OldHost, did: str) -> AsyncIterator[Difference]:
-    """Blobs that only one host lists, or that one of them does not serve as its CID says."""
+    """Blobs that only one host lists, or that one of them does not serve as its CID says.
+
+    Raises UpstreamFailure, also for a host that lists without end.
+    """
     here, there = await _blobs(left, did), await _blobs(right, did)
     for cid in sorted(here | there):
         found = [
@@ -134,7 +140,9 @@ async def _blobs(host: OldHost, did: str) -> set[str]:
     while True:
         page = await host.get("com.atproto.sync.listBlobs", did=did, limit=PAGE, **cursor)
         cids = page.get("cids") if isinstance(page, dict) else None
-        found.update(cid for cid in cids or () if isinstance(cid, str))
+        found.update(cid for cid in cids or () if isinstance(cid, str) and len(cid) <= _CID_LETTERS)
+        if len(found) > MAX_BLOBS:
+            raise UpstreamFailure(f"{host.url} lists more than {MAX_BLOBS} blobs", status=400)
         following = page.get("cursor") if isinstance(page, dict) else None
         if not cids or not isinstance(following, str) or following == cursor.get("cursor"):
             return found

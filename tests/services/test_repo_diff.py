@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from pds_lite.atproto.car import read_car, write_car
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.dag_cbor import encode
-from pds_lite.errors import BadCar
-from pds_lite.services.repo_diff import Difference, diff_records, read, spool
+from pds_lite.clock import Clock
+from pds_lite.errors import BadCar, UpstreamFailure
+from pds_lite.net.http_client import HttpClient
+from pds_lite.services import repo_diff
+from pds_lite.services.migration.old_host import OldHost
+from pds_lite.services.repo_diff import Difference, diff_blobs, diff_records, read, spool
+from tests.services.migration.scripted_host import Asked, Reply, scripted_host
 from tests.services.test_repo_import import make_car
 
 THING = "com.example.thing"
@@ -52,3 +57,25 @@ def test_a_repository_that_is_not_whole_is_no_equal_of_anything() -> None:
             compare(car, holed)
     with pytest.raises(BadCar):
         compare(car, car[:-1])
+
+
+def test_a_host_that_lists_blobs_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(asked: Asked) -> Reply:
+        page = int(asked.params.get("cursor", 0))
+        cids = [str(Cid.of_raw(b"%d %d" % (page, number))) for number in range(10)]
+        return 200, {"cids": cids, "cursor": str(page + 1)}, {}
+
+    async def work() -> None:
+        with scripted_host() as host:
+            host.answers["com.atproto.sync.listBlobs"] = endless
+            http = HttpClient(allow_loopback=True)
+            try:
+                old = OldHost(http, Clock(), host.url)
+                with pytest.raises(UpstreamFailure, match="more than 25 blobs"):
+                    [found async for found in diff_blobs(old, old, "did:plc:ewvi7nxzyoun6zhxrhs64oiz")]
+                assert len(host.asked) == 3
+            finally:
+                await http.close()
+
+    monkeypatch.setattr(repo_diff, "MAX_BLOBS", 25)
+    asyncio.run(work())
