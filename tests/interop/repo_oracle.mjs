@@ -15,8 +15,15 @@ const { parseCid } = await load("@atproto/lex-data");
 const [{ did, key }, ...commits] = readFileSync(0, "utf8").trim().split("\n").map((line) => JSON.parse(line));
 const resolver = { did: { resolveAtprotoKey: async () => key } };
 
-const change = (tree, action, path, cid) =>
-  action === "delete" ? tree.delete(path) : action === "create" ? tree.add(path, cid) : tree.update(path, cid);
+// npm's tree remembers the layer of the last key deleted from it. What is added below that layer then hangs under an empty
+// node, a tree that nobody who reads the same records arrives at. Read from its block, an empty tree starts at layer 0.
+const emptied = async (tree) => ((await tree.getEntries()).length ? tree : MST.create(new MemoryBlockstore()));
+const change = async (tree, action, path, cid) =>
+  action === "delete"
+    ? emptied(await tree.delete(path))
+    : action === "create"
+      ? tree.add(path, cid)
+      : tree.update(path, cid);
 const UNDO = { create: "delete", update: "update", delete: "create" };
 
 // What a consumer does with a frame: undo the operations, knowing nothing but its blocks.

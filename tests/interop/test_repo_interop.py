@@ -13,15 +13,28 @@ from pds_lite.atproto.crypto import K256Key
 from pds_lite.atproto.firehose import commit_frame
 from pds_lite.atproto.mst.node import parse_node
 from pds_lite.errors import BadTree
-from tests.atproto.repos import DID, KEYS, ModelRepo, create, delete, update
+from tests.atproto.repos import DID, KEYS, LAYERS, ModelRepo, create, delete, update
 
 pytestmark = pytest.mark.interop
 ORACLE = Path(__file__).resolve().parent / "repo_oracle.mjs"
 TIME = "2026-11-22T12:44:16.123Z"
 
 
+HIGH, LOW = LAYERS[3][0], LAYERS[0][0]
+CHANGING_HEIGHT = [
+    {},
+    {HIGH: False},
+    {HIGH: True, LOW: False},
+    {LOW: True, HIGH: False},
+    {HIGH: True},
+    {LOW: False},
+    {LOW: True},
+]
+"""The only record is replaced by one of another layer, in one commit and in two."""
+
+
 def random_life(chance, commits):
-    """Batches of (key, there before): single writes and large ones, growing, shrinking to nothing, growing again."""
+    """Batches {key: does it go}: single writes and large ones, growing, shrinking to nothing, growing again."""
     long_key = b"a." + b"b" * 250 + b".c/" + b"r" * 512
     pool = [*KEYS, long_key, *(b"com.example.d/%d" % number for number in range(1500))]
     there = set()
@@ -42,7 +55,7 @@ def write_life(chance, key, commits=120):
     """(plans, lines for the oracle)."""
     repo = ModelRepo(key.sign)
     plans, lines = [], [{"did": DID, "key": key.did_key}]
-    for number, batch in enumerate([{}, *random_life(chance, commits)]):
+    for number, batch in enumerate([*CHANGING_HEIGHT, *random_life(chance, commits)]):
         writes = []
         for path, gone in batch.items():
             content = str(chance.random())
