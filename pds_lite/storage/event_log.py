@@ -4,17 +4,20 @@ Rules that hold here
 - A seq is above all before it, for ever; the newest event is never pruned, so its seq is not forgotten.
 - Retention is by age and by the bytes of the table's pages; pruning goes in batches of whole chains (see below), oldest
   first, and leaves a mark of how far it went, so that a reader behind it can be told.
-- A frame is stored as what differs from up to four before it (deflate with those as its dictionary), because neighbours
-  share most of their tree nodes. That is a fifth of the bytes and spares the device a quarter of each commit (37 KiB
-  instead of 48 at 10,000 records), for 65 microseconds when it is written and 8 when it is read. A value is one byte,
-  0 for a whole frame, else its place in a chain of at most CHAIN that begins with a whole one; then the bytes.
+- A frame is stored as what differs from those before it, because neighbours share most of their tree nodes: a fifth of
+  the bytes, which spares the device a quarter of each commit (37 KiB instead of 48 at 10,000 records), for 35
+  microseconds when it is written and 4 when it is read. Up to CHAIN + 1 neighbours make a chain. Its first frame is
+  stored whole and is the dictionary of one deflate stream, to which every other adds a piece that ends on a byte. A
+  value is one byte, the place in the chain from 0 for a whole frame; then the frame or the piece.
+- The stream being written lives in memory (130 KB) and goes on only from the very event that it has seen last: after a
+  start, or when a write was taken back, a new chain begins.
 What a frame says is the business of those who make and read it.
 """
 
 import zlib
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pds_lite.errors import StoreBroken
 from pds_lite.storage import failpoints
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
 
 CHAIN = 31
 """Frames that must be read at most before any one of them."""
-_DICTIONARY = 4
+_WINDOW_BITS = -14
+"""Raw deflate that looks 16 KiB back: some five frames."""
+_MEMORY_LEVEL = 7
+_FLUSHED = b"\0\0\xff\xff"
+"""What every flushed piece ends with. It is not stored."""
 _SMALL = 1900
 """Bytes up to which a value lies within a leaf page: nothing to gain."""
 _LARGE = 16 << 10
@@ -33,22 +40,47 @@ _LARGE = 16 << 10
 _PAGE = 4096
 
 
+class Chain:
+    """The chain that ends with the newest event, as far as it can be added to."""
+
+    __slots__ = ("_first", "_stream", "key", "place")
+
+    def __init__(self, key: bytes, first: bytes) -> None:
+        """A new one: the event at `key` is stored whole."""
+        self.key = key
+        self.place = 0
+        self._first = first
+        self._stream: Any = None
+
+    def takes(self, after: bytes, frame: bytes) -> bool:
+        """Whether `frame` may follow the event at `after` in this chain."""
+        return self.key == after and self.place < CHAIN and _SMALL < len(frame) < _LARGE and len(self._first) < _LARGE
+
+    def add(self, key: bytes, frame: bytes) -> bytes:
+        """The value to store at `key`. The chain holds it from now on, whether it is stored or not."""
+        if self._stream is None:
+            self._stream = zlib.compressobj(
+                1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, self._first
+            )
+            self._first = b""
+        self.key, self.place = key, self.place + 1
+        piece: bytes = self._stream.compress(frame) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        return bytes((self.place,)) + piece.removesuffix(_FLUSHED)
+
+
 def append(txn: "WriteTxn", seq: int, frame: bytes) -> None:
     """Store the frame of an event. Raises StoreBroken if `seq` is not above the last."""
     newest = txn.last(Table.EVENTS)
-    key, link, value = event_key(seq), 0, b"\0" + frame
-    known_key, known_link, frames = txn.newest_event
+    key, chain = event_key(seq), txn.newest_chain
+    value = b""
     # What is remembered may have been taken back since: it counts only if it is the newest in the store too.
-    if newest is not None and newest[0] == known_key and known_link < CHAIN and _SMALL < len(frame) < _LARGE:
-        packed = _deflate(frame, frames)
-        if len(packed) < len(frame) * 3 // 4:
-            link = known_link + 1
-            value = bytes((link,)) + packed
+    if newest is not None and chain is not None and chain.takes(newest[0], frame):
+        value = chain.add(key, frame)
+    if not 0 < len(value) < len(frame) * 3 // 4:
+        chain, value = Chain(key, frame), b"\0" + frame
     txn.put(Table.EVENTS, key, value, append=True)
-    if len(frame) < _LARGE:
-        txn.remember_event(key, link, _window(frames if link else (), frame))
-    else:
-        txn.remember_event(key, CHAIN, ())  # not megabytes in memory for a dictionary
+    # Not megabytes in memory for what nothing follows.
+    txn.remember_chain(chain if len(frame) < _LARGE else None)
     failpoints.hit("event.appended")
 
 
@@ -71,12 +103,10 @@ def pruned_through(txn: "Txn") -> int:
 
 def events(txn: "Txn", after: int = 0) -> Iterator[tuple[int, bytes]]:
     """(seq, frame) of every event after `after`, in order. Raises StoreBroken for one that cannot be read."""
-    frames: tuple[bytes, ...] = ()
+    reader: _ChainReader | None = None
     for key, value in txn.scan(Table.EVENTS, event_key(after + 1)):
-        if value[0] and not frames:
-            frames = _frames_before(txn, key)
-        frames = _follow(frames, value)
-        yield event_seq(key), frames[-1]
+        reader = reader or _reader_at(txn, key, value)
+        yield event_seq(key), reader.read(value)
 
 
 def read_after(txn: "Txn", seq: int, max_bytes: int, max_events: int) -> list[tuple[int, bytes]]:
@@ -123,42 +153,48 @@ def prune(txn: "WriteTxn", before_us: int, max_total_bytes: int, budget: int) ->
     return cut
 
 
-def _frames_before(txn: "Txn", key: bytes) -> tuple[bytes, ...]:
-    """The frames that the one at `key` is packed with, unpacked from the whole one that their chain begins with."""
-    chain: list[bytes] = []
-    for _key, value in txn.scan(Table.EVENTS, stop=key, reverse=True):
-        chain.append(value)
-        if value[0] == 0:
-            break
-    frames: tuple[bytes, ...] = ()
-    for value in reversed(chain):
-        frames = _follow(frames, value)
-    return frames
+class _ChainReader:
+    """Reads values in their order."""
+
+    __slots__ = ("_first", "_place", "_stream")
+
+    def __init__(self) -> None:
+        self._place = CHAIN
+        self._first = b""
+        self._stream: Any = None
+
+    def read(self, value: bytes) -> bytes:
+        """The frame of the next value. Raises StoreBroken if there is none in it."""
+        place = value[0]
+        if place == 0:
+            self._place, self._stream, self._first = 0, None, value[1:]
+            return self._first
+        self._place += 1
+        if place != self._place or place > CHAIN:
+            raise StoreBroken("a stored event cannot be read: it is not in its place of a chain")
+        if self._stream is None:
+            self._stream = zlib.decompressobj(_WINDOW_BITS, self._first)
+        try:
+            frame: bytes = self._stream.decompress(value[1:] + _FLUSHED)
+        except zlib.error as problem:
+            raise StoreBroken(f"a stored event cannot be read: {problem}") from None
+        if not frame or self._stream.eof:
+            raise StoreBroken("a stored event cannot be read: its piece of the stream has no end")
+        return frame
 
 
-def _follow(frames: tuple[bytes, ...], value: bytes) -> tuple[bytes, ...]:
-    """The newest frames of a chain with one more stored value."""
-    return _window(frames, _inflate(value, frames)) if value[0] else (value[1:],)
-
-
-def _window(frames: tuple[bytes, ...], frame: bytes) -> tuple[bytes, ...]:
-    return (*frames[1 - _DICTIONARY :], frame)
-
-
-def _deflate(frame: bytes, frames: tuple[bytes, ...]) -> bytes:
-    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_DEFAULT_STRATEGY, b"".join(frames))
-    return packer.compress(frame) + packer.flush()
-
-
-def _inflate(value: bytes, frames: tuple[bytes, ...]) -> bytes:
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS, b"".join(frames))
-    try:
-        frame = unpacker.decompress(memoryview(value)[1:])
-    except zlib.error as problem:
-        raise StoreBroken(f"a stored event cannot be read: {problem}") from None
-    if not unpacker.eof:
-        raise StoreBroken("a stored event is cut short")
-    return frame
+def _reader_at(txn: "Txn", key: bytes, value: bytes) -> _ChainReader:
+    """A reader that has read what stands in the chain before `key`."""
+    reader = _ChainReader()
+    if value[0]:
+        chain: list[bytes] = []
+        for _key, before in txn.scan(Table.EVENTS, stop=key, reverse=True):
+            chain.append(before)
+            if before[0] == 0:
+                break
+        for before in reversed(chain):
+            reader.read(before)
+    return reader
 
 
 def _stored_bytes(size: int) -> int:

@@ -26,7 +26,7 @@ from pds_lite.storage import failpoints, migrations, resident
 from pds_lite.storage.keys import Table, table_name
 from pds_lite.storage.place import make_private_folder, refuse_network_file_system, sync_folder, take_lock
 from pds_lite.storage.room import FULL_ERRORS, Room
-from pds_lite.storage.transaction import PAGE_BYTES, Group, NewestEvent, Txn, WriteTxn
+from pds_lite.storage.transaction import PAGE_BYTES, Group, NewestChain, Txn, WriteTxn
 from pds_lite.storage.writer import Job, MapFilled, Writer
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Store:
         self.page_bytes: int = environment.stat()["psize"]
         self._environment = environment
         self._tables = tables
-        self._newest = NewestEvent()
+        self._newest = NewestChain()
         self._gate = threading.Lock()
         self._readers = 0
         self._lock_file: int | None = None

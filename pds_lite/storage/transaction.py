@@ -4,10 +4,13 @@ A key has 1 to 511 bytes. Page counts are those of 4 KiB pages, which every stor
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pds_lite.errors import StoreBroken
 from pds_lite.storage.keys import Table
+
+if TYPE_CHECKING:
+    from pds_lite.storage.event_log import Chain
 
 PAGE_BYTES = 4096
 
@@ -68,13 +71,13 @@ class Txn:
         return pages * PAGE_BYTES
 
 
-class NewestEvent:
-    """What event_log remembers from one transaction to the next; see WriteTxn.remember_event."""
+class NewestChain:
+    """What event_log remembers from one transaction to the next; see WriteTxn.remember_chain."""
 
-    __slots__ = ("event",)
+    __slots__ = ("chain",)
 
     def __init__(self) -> None:
-        self.event: tuple[bytes, int, tuple[bytes, ...]] = (b"", 0, ())
+        self.chain: Chain | None = None
 
 
 class WriteTxn(Txn):
@@ -82,7 +85,7 @@ class WriteTxn(Txn):
 
     __slots__ = ("_newest", "on_abort", "on_commit")
 
-    def __init__(self, txn: Any, tables: list[Any], newest: NewestEvent) -> None:
+    def __init__(self, txn: Any, tables: list[Any], newest: NewestChain) -> None:
         super().__init__(txn, tables)
         self._newest = newest
         self.on_commit: list[Callable[[], None]] = []
@@ -99,13 +102,13 @@ class WriteTxn(Txn):
         return found
 
     @property
-    def newest_event(self) -> tuple[bytes, int, tuple[bytes, ...]]:
+    def newest_chain(self) -> "Chain | None":
         """What was last remembered, in this transaction or one before it, whether that stood or not."""
-        return self._newest.event
+        return self._newest.chain
 
-    def remember_event(self, key: bytes, link: int, frames: tuple[bytes, ...]) -> None:
-        """Keep the newest event's key and link in its chain, and the newest frames of that, for the next append."""
-        self._newest.event = (key, link, frames)
+    def remember_chain(self, chain: "Chain | None") -> None:
+        """Keep the chain that the newest event ends, for the next append."""
+        self._newest.chain = chain
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Called on the writer thread once the change is durable, in the order of the jobs, before anybody is told."""
@@ -129,7 +132,7 @@ class Group:
 
     __slots__ = ("_environment", "_newest", "_tables", "_txn", "abort", "commit")
 
-    def __init__(self, environment: Any, tables: list[Any], newest: NewestEvent) -> None:
+    def __init__(self, environment: Any, tables: list[Any], newest: NewestChain) -> None:
         self._environment = environment
         self._tables = tables
         self._newest = newest
