@@ -79,7 +79,7 @@ class CarReader:
         self._max_header = max_header
         self._blocks_left = max_blocks
         self._bytes_left = max_total
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._start = 0
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[tuple[Cid, bytes]]:
@@ -87,9 +87,15 @@ class CarReader:
         self._bytes_left -= len(chunk)
         if self._bytes_left < 0:
             raise BadCar("CAR is larger than allowed")
-        del self._buffer[: self._start]
+        if self._start == len(self._buffer) and type(chunk) is bytes:
+            self._buffer = chunk  # a whole CAR, or a chunk at the end of a block: nothing to join
+        else:
+            if isinstance(self._buffer, bytearray):
+                del self._buffer[: self._start]
+            else:
+                self._buffer = bytearray(self._buffer[self._start :])
+            self._buffer += chunk
         self._start = 0
-        self._buffer += chunk
         return self._blocks()
 
     def finish(self) -> Cid:
