@@ -24,6 +24,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import jwt
@@ -48,6 +49,7 @@ MAX_SESSIONS = 500
 """The longest unused session makes room for a new one."""
 MAX_CLIENT = 200
 """Characters kept of a User-Agent."""
+MAX_READ = 32
 MAX_SPENT = 8
 """Spent tokens remembered per session within their grace."""
 _SAVE_US = 3600 * 1_000_000
@@ -70,6 +72,8 @@ class Sessions:
         self._clock = clock
         self._store = store
         self._secret = keys.jwt_secret
+        # A client shows the same token with every request. Only tokens with our MAC are remembered; none is judged.
+        self._read = lru_cache(MAX_READ)(lambda token: jwt.decode_hs256(token, self._secret))
         self._live: dict[str, Session] = {}
         self._seen: dict[str, int] = {}
         """Session -> second of its last use."""
@@ -224,7 +228,7 @@ class Sessions:
 
     def _claims(self, token: str, typ: str) -> dict[str, Any]:
         try:
-            header, claims = jwt.decode_hs256(token, self._secret)
+            header, claims = self._read(token)
         except BadKey as problem:
             raise _invalid(problem.message) from None
         well_formed = (
