@@ -7,9 +7,11 @@ import asyncio
 import logging
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pds_lite import config as settings
+from pds_lite import cores
 from pds_lite.app import build, open_box
 from pds_lite.box import readiness, setup
 from pds_lite.config import Config
@@ -35,6 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(config: Config) -> None:
+    cores.stay()
+    workers = ThreadPoolExecutor(thread_name_prefix="worker", initializer=cores.roam)
+    asyncio.get_running_loop().set_default_executor(workers)
     app = build(config)
 
     def ready() -> None:

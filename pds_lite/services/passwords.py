@@ -18,6 +18,7 @@ from typing import TypeVar
 from nacl.exceptions import InvalidkeyError
 from nacl.pwhash import argon2id
 
+from pds_lite import cores
 from pds_lite.errors import BadInput, ConfigError, Unavailable
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ FLOOR = (19, 2)
 
 _APP_PASSWORD = re.compile(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}")
 _places = BoundedSemaphore(MAX_WAITING)
-_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2id")
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2id", initializer=cores.roam)
 
 
 @dataclass(slots=True)

@@ -40,6 +40,12 @@ def test_the_service_may_ask_whether_the_clock_is_set():
     assert all("@privileged" not in line for line in filters[allowed:])
 
 
+def test_the_service_may_keep_its_threads_on_one_core():
+    filters = [line for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter=")]
+    allowed = filters.index("SystemCallFilter=sched_setaffinity")
+    assert all("@resources" not in line for line in filters[allowed:])
+
+
 def test_systemd_waits_for_the_server_but_the_server_not_for_the_internet():
     assert unit_settings()["Type"] == "notify"
     assert "network-online.target" not in unit_settings()["After"]
