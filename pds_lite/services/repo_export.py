@@ -107,25 +107,26 @@ class _Walk:
 
     def _gap(self, stub: Stub, records: _Records, batch: list[Block]) -> int:
         """Adds the nodes and records of one gap; how many bytes they have."""
-        held = dict(records.between(stub.low, stub.high))
-        node = rebuild(stub, [(path, record.cid) for path, record in held.items()])
+        held = list(records.between(stub.low, stub.high))
+        node = rebuild(stub, [(path, record[0]) for path, record in held])
         start = len(batch)
-        _append_subtree(node, held, self._since_number, batch)
-        self._position = next(reversed(held))
-        return sum(len(block) for _cid, block in batch[start:])
+        _append_subtree(node, iter(held), self._since_number, batch)
+        self._position = held[-1][0]
+        return sum([len(block) for _cid, block in batch[start:]])
 
 
-def _append_subtree(node: Node, records: dict[bytes, Record], since: int, batch: list[Block]) -> None:
-    """A whole subtree in pre-order, records in their place."""
+def _append_subtree(node: Node, records: Iterator[tuple[bytes, Record]], since: int, batch: list[Block]) -> None:
+    """A whole subtree in pre-order, records in their place: `records` are those it was built from, in order."""
     batch.append((node.cid, node.block))
+    last = len(node.keys)
     for index, tree in enumerate(node.trees):
         if tree is not None:
             assert type(tree) is Node
             _append_subtree(tree, records, since, batch)
-        if index < len(node.keys):
-            record = records[node.keys[index]]
-            if record.rev_number > since:
-                batch.append((record.cid, record.block))
+        if index < last:
+            cid, rev_number, block = next(records)[1]
+            if rev_number > since:
+                batch.append((cid, block))
 
 
 class _Records:

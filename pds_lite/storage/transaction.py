@@ -36,20 +36,11 @@ class Txn:
         """(key, value) with start <= key < stop in key order, or backwards. Collect before deleting what it gives."""
         cursor = self._txn.cursor(db=self._tables[table])
         if reverse:
-            if stop is not None and cursor.set_range(stop):
-                found = cursor.prev()
-            else:
-                found = cursor.last()
-            for item in cursor.iterprev() if found else ():
-                if item[0] < start:
-                    return
-                yield item
-        else:
-            found = cursor.set_range(start) if start else cursor.first()
-            for item in cursor.iternext() if found else ():
-                if stop is not None and item[0] >= stop:
-                    return
-                yield item
+            return _backwards(cursor, start, stop)
+        if not (cursor.set_range(start) if start else cursor.first()):
+            return iter(())
+        rows: Iterator[tuple[bytes, bytes]] = cursor.iternext()
+        return rows if stop is None else _until(rows, stop)
 
     def first(self, table: Table) -> tuple[bytes, bytes] | None:
         """The entry with the lowest key."""
@@ -69,6 +60,24 @@ class Txn:
         stat = self._txn.stat(self._tables[table])
         pages: int = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return pages * PAGE_BYTES
+
+
+def _until(rows: Iterator[tuple[bytes, bytes]], stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for row in rows:
+        if row[0] >= stop:
+            return
+        yield row
+
+
+def _backwards(cursor: Any, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    if stop is not None and cursor.set_range(stop):
+        found = cursor.prev()
+    else:
+        found = cursor.last()
+    for row in cursor.iterprev() if found else ():
+        if row[0] < start:
+            return
+        yield row
 
 
 class NewestChain:
