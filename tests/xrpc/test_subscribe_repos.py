@@ -4,6 +4,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,17 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBox]:
         yield running
 
 
-def stream(box: LiveBox, query: str = "") -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{box.port}/xrpc/{NSID}{query}", compression=None, max_size=None, max_queue=1)
+def stream(box: LiveBox, query: str = "", sock: socket.socket | None = None) -> ClientConnection:
+    url = f"ws://127.0.0.1:{box.port}/xrpc/{NSID}{query}"
+    return connect(url, sock=sock, compression=None, max_size=None, max_queue=1)
+
+
+def narrow_socket(box: LiveBox) -> socket.socket:
+    """Connected, with a small receive window: by itself the kernel may take 30 MB for a reader who does not read."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    raw.connect(("127.0.0.1", box.port))
+    return raw
 
 
 def receive(socket: ClientConnection) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -118,7 +128,7 @@ def big_writes(box: LiveBox, token: str, calls: int) -> None:
 def test_who_stops_reading_is_told_too_slow_and_others_go_on(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pds_lite.services.sequencer.MAX_RECENT_BYTES", 2_000_000)
     token = box.token()
-    with stream(box) as slow, stream(box) as quick:
+    with stream(box, sock=narrow_socket(box)) as slow, stream(box) as quick:
         create(box, token, 0)
         receive(slow)
         receive(quick)
@@ -133,24 +143,56 @@ def test_who_stops_reading_is_told_too_slow_and_others_go_on(box: LiveBox, monke
         assert len(seqs) < 30
 
 
-def test_who_never_reads_again_is_dropped(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert box.app is not None
-    monkeypatch.setattr("pds_lite.services.sequencer.MAX_RECENT_BYTES", 2_000_000)
-    monkeypatch.setattr("pds_lite.xrpc.subscribe_repos.FAREWELL_S", 0.2)
-    token = box.token()
-    with socket.create_connection(("127.0.0.1", box.port)) as raw:
+@contextmanager
+def deaf_subscriber(box: LiveBox) -> Iterator[socket.socket]:
+    """A subscriber who reads nothing but the answer to the upgrade."""
+    with narrow_socket(box) as raw:
         raw.sendall(
             f"GET /xrpc/{NSID} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         assert b" 101 " in raw.recv(4096)
+        yield raw
+
+
+def wait_until_nobody_subscribes(box: LiveBox) -> None:
+    assert box.app is not None
+    for _ in range(1200):
+        if not box.app.services.sequencer.subscribers:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the subscriber is still there")
+
+
+def test_who_never_reads_again_is_dropped(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pds_lite.services.sequencer.MAX_RECENT_BYTES", 2_000_000)
+    monkeypatch.setattr("pds_lite.xrpc.subscribe_repos.FAREWELL_S", 0.2)
+    token = box.token()
+    with deaf_subscriber(box):
         create(box, token, 0)
         big_writes(box, token, 25)
+        wait_until_nobody_subscribes(box)
+
+
+def test_one_send_that_hangs_too_long_is_enough(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the stream is so quiet that the buffer never overtakes the subscriber."""
+    monkeypatch.setattr("pds_lite.xrpc.subscribe_repos.STALL_S", 0.5)
+    monkeypatch.setattr("pds_lite.xrpc.subscribe_repos.FAREWELL_S", 0.2)
+    token = box.token()
+    with stream(box) as quick, deaf_subscriber(box):
+        for _ in range(7):
+            big_writes(box, token, 1)
+            assert receive(quick)[0]["t"] == "#commit"
+        assert box.app is not None
         for _ in range(1200):
-            if not box.app.services.sequencer.subscribers:
+            if box.app.services.sequencer.subscribers == 1:
                 break
             time.sleep(0.05)
-        assert box.app.services.sequencer.subscribers == 0
+        time.sleep(1)  # more than one look of the timer
+        create(box, token, 1)
+        assert receive(quick)[0]["t"] == "#commit"
+        assert box.app.services.sequencer.subscribers == 1
+    wait_until_nobody_subscribes(box)
 
 
 def test_the_end_of_the_server_closes_streams_at_once(tmp_path: Path) -> None:
