@@ -6,6 +6,7 @@ accepted where a foreign repository may hold them (leaf links are kept byte for 
 """
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Self
 
@@ -16,12 +17,15 @@ from pds_lite.errors import BadData, BadSyntax
 DAG_CBOR = 0x71
 RAW = 0x55
 _SHA2_256 = 0x12
-_DAG_CBOR_PREFIX = bytes((1, DAG_CBOR, _SHA2_256, 32))
+CBOR_PREFIX = bytes((1, DAG_CBOR, _SHA2_256, 32))
+"""What stands before the hash in the usual CID of a block."""
 _RAW_PREFIX = bytes((1, RAW, _SHA2_256, 32))
 _MAX_BYTES = 100
 _USUAL_TEXT = re.compile(r"baf(?:yrei|krei)[a-h][a-z2-7]{51}", re.ASCII)
 """The text of a blessed CID: the letters after `b` stand for its version, codec, hash function and hash length."""
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz234567".ljust(256)
+_LANE_GAP = bytes(28)
+"""Between CIDs that lie in lanes of 64 bytes: 4 of padding as base32 wants it, and room for the letters."""
 
 
 def _spreading() -> list[tuple[int, int, int]]:
@@ -37,6 +41,11 @@ def _spreading() -> list[tuple[int, int, int]]:
 
 
 _SPREAD = _spreading()
+_MANY = 25
+"""CIDs spread at once where there are many."""
+_SPREAD_MANY = [
+    (*(int.from_bytes(mask.to_bytes(64, "big") * _MANY, "big") for mask in masks), move) for *masks, move in _SPREAD
+]
 _TO_DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
 
 
@@ -48,7 +57,7 @@ class Cid(bytes):
     @classmethod
     def of_cbor(cls, block: bytes) -> Self:
         """The CID of a DAG-CBOR block: a record, MST node or commit."""
-        return cls(_DAG_CBOR_PREFIX + sha256(block).digest())
+        return cls(CBOR_PREFIX + sha256(block).digest())
 
     @classmethod
     def of_raw(cls, content: bytes) -> Self:
@@ -63,7 +72,7 @@ class Cid(bytes):
     @classmethod
     def of_cbor_digest(cls, digest: bytes) -> Self:
         """The dag-cbor CID with this sha256 (32 bytes): how stored records keep theirs."""
-        return cls(_DAG_CBOR_PREFIX + digest)
+        return cls(CBOR_PREFIX + digest)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:  # type: ignore[override]  # no CID is ever decoded as text
@@ -71,7 +80,7 @@ class Cid(bytes):
 
         The blessed kinds pass at once; any other version 1 CID of up to 100 bytes passes after parsing its prefix.
         """
-        if len(data) == 36 and data[:4] in (_DAG_CBOR_PREFIX, _RAW_PREFIX):
+        if len(data) == 36 and data[:4] in (CBOR_PREFIX, _RAW_PREFIX):
             return cls(data)
         if not data or data[0] != 1 or len(data) > _MAX_BYTES:
             raise BadData("not a version 1 CID")
@@ -107,12 +116,12 @@ class Cid(bytes):
     @property
     def is_blessed(self) -> bool:
         """Version 1, sha2-256, codec dag-cbor or raw."""
-        return len(self) == 36 and self[:4] in (_DAG_CBOR_PREFIX, _RAW_PREFIX)
+        return len(self) == 36 and self[:4] in (CBOR_PREFIX, _RAW_PREFIX)
 
     @property
     def is_cbor(self) -> bool:
         """A blessed CID of a DAG-CBOR block."""
-        return len(self) == 36 and self[:4] == _DAG_CBOR_PREFIX
+        return len(self) == 36 and self[:4] == CBOR_PREFIX
 
     @property
     def is_raw(self) -> bool:
@@ -139,3 +148,21 @@ class Cid(bytes):
 
     def __repr__(self) -> str:
         return f"Cid({self})"
+
+
+def texts(cids: Sequence[bytes]) -> list[str]:
+    """The text of each binary CID: twice as fast as `str` where there are dozens, all of the usual length."""
+    found: list[str] = []
+    for start in range(0, len(cids), _MANY):
+        part = cids[start : start + _MANY]
+        if len(part) < _MANY // 2 or set(map(len, part)) != {36}:
+            found += [str(Cid(cid)) for cid in part]
+            continue
+        # As in Cid.__str__, in lanes of 64 bytes; the last ones may be empty.
+        lanes = _LANE_GAP.join(part) + bytes(4)
+        number = int.from_bytes(lanes, "big")
+        for stay, move, distance in _SPREAD_MANY:
+            number = number & stay | (number & move) << distance
+        letters = number.to_bytes(64 * len(part), "big").translate(_LETTERS).decode("ascii")
+        found += ["b" + letters[place : place + 58] for place in range(0, len(letters), 64)]
+    return found

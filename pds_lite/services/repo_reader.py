@@ -1,7 +1,7 @@
 """RepoReader: records, lists, proofs and exports of the one repository, as the methods that read answer them.
 
 Rules that hold here
-- Records go from their block straight to JSON text; nothing walks them.
+- Records go from their blocks straight to JSON text, dozens at a time; nothing walks them.
 - A proof needs tree and records of one moment: the head in memory is compared with that of the transaction, and taken
   again if a commit came between.
 - Exports are few at a time and have a deadline; what waits too long is told to come back. getBlocks looks at most once
@@ -13,14 +13,14 @@ It does not know who asks, nor whether the account is active.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pds_lite import ujson
 from pds_lite.atproto import car, dag_cbor
-from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.cid import Cid, texts
 from pds_lite.atproto.data import json_default
 from pds_lite.atproto.mst.node import Node, block_of
 from pds_lite.atproto.mst.proof import path_proof
@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from pds_lite.atproto.repo import Head
     from pds_lite.clock import Clock
     from pds_lite.services.snapshots import Snapshot, Snapshots
-    from pds_lite.storage.repo_store import Record
+    from pds_lite.storage.repo_store import Page
     from pds_lite.storage.store import Store, Txn
 
 T = TypeVar("T")
+PAGE_BYTES = 8 << 20
+"""Of blocks in one page of a list; a hundred of the largest records would be a fifth of a small board's memory."""
+PORTION = 48 << 10
+"""Bytes of blocks unpacked at once: a value may take a hundred times the memory of its block."""
 EXPORT_DEADLINE_S = 900.0
 """An export that takes longer is cut: its view would keep old values for a reader who may never come back."""
 EXPORT_WAIT_S = 5.0
@@ -75,7 +79,10 @@ class RepoReader:
             record = repo_store.get_record(txn, path)
         if record is None or (cid is not None and cid != str(record.cid)) or path in hidden:
             raise NotFound(f"Could not locate record: at://{did}/{collection}/{rkey}", error="RecordNotFound")
-        return _record_json(f"at://{did}/".encode(), path, record)
+        value = dag_cbor.decode_own(record.block)
+        return ujson.dumpb(
+            {"uri": f"at://{did}/{collection}/{rkey}", "cid": str(record.cid), "value": value}, json_default
+        )
 
     def list_records(
         self,
@@ -89,7 +96,8 @@ class RepoReader:
     ) -> bytes:
         """{"records","cursor"}: a page in the order of record keys; `cursor` is the last key of the page before it.
 
-        There is no cursor on the last page, so that a client may follow it until it is gone.
+        There is no cursor on the last page, so that a client may follow it until it is gone. A page of very large
+        records ends before `limit`.
         """
         if cursor and not is_record_key(cursor):
             raise BadInput("Malformed cursor")
@@ -97,21 +105,14 @@ class RepoReader:
         low, high = prefix, f"{collection}0".encode()
         if cursor:
             low, high = (prefix + cursor.encode(), high) if oldest_first else (low, prefix + cursor.encode())
-        page: list[tuple[bytes, Record]] = []
         with self._store.read() as txn:
-            for entry in repo_store.scan_records(txn, low=low, high=high, reverse=not oldest_first):
-                if entry[0] not in hidden:
-                    page.append(entry)
-                if len(page) > limit:
-                    break
-        more = len(page) > limit
-        del page[limit:]
-        repo = f"at://{did}/".encode()
-        records = b",".join([_record_json(repo, path, record) for path, record in page])
-        if not more:
-            return b'{"records":[' + records + b"]}"
-        last = page[-1][0][len(prefix) :]
-        return b'{"records":[' + records + b'],"cursor":"' + last + b'"}'
+            page = repo_store.read_page(
+                txn, low, high, reverse=not oldest_first, limit=limit, max_bytes=PAGE_BYTES, hidden=hidden
+            )
+        records = b'{"records":[' + _records_json(did, page) + b"]"
+        if not page.more:
+            return records + b"}"
+        return records + b',"cursor":"' + page.paths[-1][len(prefix) :] + b'"}'
 
     def collections(self) -> list[str]:
         """The collections that hold records."""
@@ -210,10 +211,30 @@ class RepoReader:
             self._snapshots.release(snapshot)
 
 
-def _record_json(repo: bytes, path: bytes, record: Record) -> bytes:
-    # Neither DIDs, NSIDs nor record keys can hold a character that JSON escapes.
-    value = ujson.dumpb(dag_cbor.decode_own(record.block), json_default)
-    return b'{"uri":"%b%b","cid":"%b","value":%b}' % (repo, path, str(record.cid).encode(), value)
+def _records_json(did: str, page: Page) -> bytes:
+    """{"uri","cid","value"} of each record, with commas between them."""
+    cids = texts(page.cids)
+    pieces = []
+    for start, stop in _portions(page.blocks):
+        values = dag_cbor.decode_own_list(page.blocks[start:stop])
+        records = [
+            {"uri": f"at://{did}/{path.decode()}", "cid": cid, "value": value}
+            for path, cid, value in zip(page.paths[start:stop], cids[start:stop], values, strict=True)
+        ]
+        pieces.append(ujson.dumpb(records, json_default)[1:-1])
+    return b",".join(pieces)
+
+
+def _portions(blocks: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Where to cut the blocks, so that no more than PORTION bytes, or one, are unpacked at a time."""
+    start = size = 0
+    for index, block in enumerate(blocks):
+        size += len(block)
+        if size > PORTION and index > start:
+            yield start, index
+            start, size = index, len(block)
+    if start < len(blocks):
+        yield start, len(blocks)
 
 
 _LENGTHS = [encode_varint(length) for length in range(2048)]

@@ -9,11 +9,11 @@ Rules that hold here
 - Long paths live in buckets (keys.py); `scan_records` gives them in their place, so everything comes in MST order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.cid import CBOR_PREFIX, Cid
 from pds_lite.atproto.commit import decode_commit
 from pds_lite.atproto.mst.node import Node, Stub
 from pds_lite.atproto.mst.tree import Entry, rebuild
@@ -138,6 +138,44 @@ def scan_records(
             yield path, Record(of_digest(value[8:40]), number(value[:8], "big"), value[40:])
         else:
             yield path, _decode(value)
+
+
+@dataclass(slots=True)
+class Page:
+    """Records one after the other: their paths, binary CIDs and blocks. `more`: others follow."""
+
+    paths: list[bytes]
+    cids: list[bytes]
+    blocks: list[bytes]
+    more: bool = False
+
+
+def read_page(
+    txn: "Txn", low: bytes, high: bytes, *, reverse: bool, limit: int, max_bytes: int, hidden: Container[bytes]
+) -> Page:
+    """Up to `limit` records between the bounds, without the `hidden` ones; no more once they have `max_bytes`.
+
+    At half the cost of scan_records, because a list asks for less and is read a hundred records at a time.
+    """
+    page = Page([], [], [])
+    add_path, add_cid, add_block = page.paths.append, page.cids.append, page.blocks.append
+    size = 0
+    for path, value in _scan(txn, low, high, reverse, read_generation(txn)):
+        if path in hidden:
+            continue
+        if len(page.paths) == limit or size > max_bytes:
+            page.more = True
+            break
+        size += len(value)
+        add_path(path)
+        if value[0] < _ODD_CID:
+            add_cid(CBOR_PREFIX + value[8:40])
+            add_block(value[40:])
+        else:
+            record = _decode(value)
+            add_cid(record.cid)
+            add_block(record.block)
+    return page
 
 
 def load_subtree(txn: "Txn", stub: Stub) -> Node:

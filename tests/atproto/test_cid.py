@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multiformats import CID
 
-from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.cid import Cid, texts
 from pds_lite.atproto.multibase import encode_base32, encode_base58
 from pds_lite.errors import BadData, BadSyntax
 
@@ -32,6 +32,14 @@ def test_every_way_to_make_a_cid_gives_the_same(block: bytes) -> None:
         assert cid.digest == digest
         assert cid.matches(block)
         assert not cid.matches(block + b"x")
+
+
+@given(st.lists(st.binary(max_size=4), max_size=90), st.lists(st.integers(0, 89), max_size=2))
+def test_many_texts_at_once_are_those_of_each(blocks: list[bytes], odd_places: list[int]) -> None:
+    cids = [Cid.of_raw(block) if len(block) % 2 else Cid.of_cbor(block) for block in blocks]
+    for place in odd_places:
+        cids.insert(place, Cid.decode(SHA2_512 + bytes(64)))
+    assert texts([bytes(cid) for cid in cids]) == [str(cid) for cid in cids]
 
 
 def test_the_kind_of_a_cid_shows() -> None:

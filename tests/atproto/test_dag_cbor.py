@@ -247,6 +247,28 @@ def test_depth_has_one_limit_for_encoding_and_decoding(wrap: Any, inner: Any) ->
         dag_cbor.decode(slow_encode(wrap(deepest)))
 
 
+@given(st.lists(values, max_size=30))
+def test_a_list_of_blocks_is_read_as_each_of_them(contents: list[Any]) -> None:
+    assert typed(dag_cbor.decode_own_list([dag_cbor.encode(value) for value in contents])) == typed(contents)
+
+
+@pytest.mark.parametrize("number", [1, 2, 23, 24, 255, 256, 300])
+@pytest.mark.parametrize("size", [1, 70_000])
+def test_a_list_may_be_long_and_its_blocks_large_and_deep(number: int, size: int) -> None:
+    contents: list[Any] = [
+        *([0] * (number - 1)),
+        ["x" * size, nested(dag_cbor.MAX_DEPTH - 1, LINK, lambda inner: [inner])],
+    ]
+    assert dag_cbor.decode_own_list([dag_cbor.encode(value) for value in contents]) == contents
+
+
+def test_a_damaged_block_in_a_list_is_found() -> None:
+    whole = dag_cbor.encode({"a": ["text", LINK]})
+    for damaged in (whole[:-1], b"", b"\xff", whole.replace(b"\x82", b"\x83")):
+        with pytest.raises(BadData):
+            dag_cbor.decode_own_list([whole, damaged])
+
+
 def test_a_value_of_endless_depth_is_refused_without_a_crash() -> None:
     cyclic: list[Any] = []
     cyclic.append(cyclic)

@@ -226,6 +226,36 @@ def test_lists_page_in_both_directions_and_the_cursor_ends(tmp_path: Path) -> No
     run(story())
 
 
+def test_a_page_of_large_records_ends_early_and_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repo_reader, "PAGE_BYTES", 100_000)
+    source = random.Random(3)
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            sizes = {f"k{number:02}": source.choice((10, 30_000, 60_000, 200_000)) for number in range(40)}
+            for key, size in sizes.items():
+                await repo.writer.apply_writes([RecordWrite("create", THING, key, {"fill": "x" * size, "n": key})])
+            hidden = {f"{THING}/k07".encode()}
+            seen: dict[str, int] = {}
+            cursor, pages = None, 0
+            while pages == 0 or cursor:
+                body = repo.reader.list_records(DID, THING, 100, cursor, oldest_first=True, hidden=hidden)
+                page = json.loads(body)
+                assert len(body) < 100_000 + 200_000 + 100 * 200
+                for record in page["records"]:
+                    key = record["uri"].rpartition("/")[2]
+                    alone = json.loads(repo.reader.get_record(DID, THING, key, record["cid"]))
+                    assert record == alone
+                    assert record["value"]["n"] == key
+                    seen[key] = len(record["value"]["fill"])
+                cursor, pages = page.get("cursor"), pages + 1
+            del sizes["k07"]
+            assert seen == sizes
+            assert pages > 10
+
+    run(story())
+
+
 def test_exports_are_few_at_a_time_and_a_place_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repo_reader, "EXPORT_WAIT_S", 0.05)
     monkeypatch.setattr(repo_export, "FIRST_BATCH", 10)
