@@ -41,7 +41,7 @@ def _spreading() -> list[tuple[int, int, int]]:
 
 
 _SPREAD = _spreading()
-_MANY = 25
+_MANY = 50
 """CIDs spread at once where there are many."""
 _SPREAD_MANY = [
     (*(int.from_bytes(mask.to_bytes(64, "big") * _MANY, "big") for mask in masks), move) for *masks, move in _SPREAD

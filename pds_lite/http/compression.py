@@ -48,8 +48,7 @@ def _is_zero(parameter: str) -> bool:
 
 def gzip_bytes(body: bytes) -> bytes:
     """`body` as one gzip member (no file name, no time)."""
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    return deflate.compress(body) + deflate.flush()
+    return zlib.compress(body, _LEVEL, _GZIP)
 
 
 class Inflate:
