@@ -43,11 +43,12 @@ lexicons: $(VENV)/.dev   ## make pds_lite/lexicons.py again from the installed l
 clean:          ## remove the virtual environment and caches, never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
-$(VENV)/bin/python: tools/bootstrap_venv
+# Files of our own say what is done: bin/python is a link to the system's, whose time is not ours to set.
+$(VENV)/.made: tools/bootstrap_venv
 	tools/bootstrap_venv $(VENV) $(PYTHON)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
