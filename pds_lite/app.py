@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -123,7 +124,8 @@ class App:
         """Serves until SIGTERM or SIGINT; `ready` is called when requests are answered."""
         services = self.services
         self._server = server = build_server(services, build_edge(services), self._limits, ready)
-        sockets = None if services.config.unix_socket else [listen(services.config.host, services.config.port)]
+        config = services.config
+        listener = listen_at(config.unix_socket) if config.unix_socket else listen(config.host, config.port)
         control_server = control.ControlServer(services.config.data_dir, control_commands(services))
         await control_server.start()
         services.crawlers.start()
@@ -141,7 +143,7 @@ class App:
         ]
         try:
             with _signals(self.end):
-                await server.serve(sockets)
+                await server.serve([listener])
         finally:
             await control_server.stop()
             await services.crawlers.stop()
@@ -380,7 +382,6 @@ def build_server(services: Services, edge: HttpEdge, limits: board.Limits, ready
         edge,
         host=config.host,
         port=config.port,
-        unix_socket=config.unix_socket,
         limits=ConnectionLimits(connections=min(config.max_connections, limits.connections)),
         on_ready=ready,
         on_ending=services.sequencer.stop,
@@ -395,14 +396,41 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.create_server(address[:2], family=family, backlog=256)
     except OSError as problem:
+        is_taken = problem.errno == errno.EADDRINUSE
+        reason = (problem.strerror or str(problem)).partition(" (while")[0]  # create_server adds the address
         raise ConfigError(
-            f"cannot listen on {host} port {port}: {problem.strerror}",
-            hint="pds-lite serve --port N, or end what has it",
+            f"cannot listen on {host} port {port}: {reason}",
+            hint="pds-lite serve --port N    takes another one" if is_taken else "pds-lite serve --host 127.0.0.1",
         ) from None
     # Accepted connections inherit it. asyncio sets it only on sockets that were made with the protocol's number, and
     # without it the end of an answer waits up to 40 ms for the other side's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def listen_at(path: Path) -> socket.socket:
+    """A listening unix socket in place of one that an earlier server left there. Raises ConfigError.
+
+    Every user may connect, as to a port of this machine: the proxy in front runs as a user of its own.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            _refuse_if_answered(path)
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(256)
+    except OSError as problem:
+        listener.close()
+        raise ConfigError(f"cannot listen on unix_socket = {str(path)!r}: {problem.strerror or problem}") from None
+    return listener
+
+
+def _refuse_if_answered(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, "another server answers there")
 
 
 def control_commands(services: Services) -> dict[str, control.Command]:

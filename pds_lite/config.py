@@ -66,8 +66,10 @@ def _number(lowest: float, highest: float, kind: type[int] | type[float] = int) 
     def parse(value: Any) -> int | float:
         try:
             number = kind(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("must be a number") from None
+        if kind is int and isinstance(value, float) and number != value:
+            raise ValueError("must be a whole number")
         if isinstance(value, bool) or not lowest <= number <= highest:
             raise ValueError(f"must lie between {lowest:g} and {highest:g}")
         return number
@@ -106,6 +108,40 @@ def _did(value: Any) -> str:
 
 def _path(value: Any) -> Path | None:
     return Path(_text(value)).expanduser() if value else None
+
+
+def _ca_file(value: Any) -> Path | None:
+    path = _path(value)
+    if path is not None:
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except ssl.SSLError:
+            raise ValueError("holds no certificates in PEM form") from None
+        except OSError as problem:
+            raise ValueError(f"cannot be read: {problem.strerror}") from None
+    return path
+
+
+def _dns_server(value: Any) -> str | None:
+    text = _optional_text(value)
+    if text is not None:
+        parse_address(text, 53)
+    return text
+
+
+def parse_address(text: str, default_port: int) -> tuple[str, int]:
+    """(address, port) of `1.1.1.1`, `127.0.0.1:5353`, `::1` or `[::1]:5353`. Raises ValueError."""
+    host, port = text, str(default_port)
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or port if bracket else ""
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not (_is_address(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("must be an IP address with an optional port, such as 1.1.1.1 or [::1]:5353")
+    return host, int(port)
 
 
 def _list(value: Any) -> tuple[str, ...]:
@@ -191,9 +227,9 @@ class Config:
     did_cache_s: float = _setting(_number(0, _DAY, float), 3600.0)
     access_ttl_s: int = _setting(_number(1, _DAY), 7200)
     """Life of an access token."""
-    dns_server: str | None = _setting(_optional_text, None)
+    dns_server: str | None = _setting(_dns_server, None)
     """ADDRESS or ADDRESS:PORT for TXT look-ups instead of the system's."""
-    ca_file: Path | None = field(default=None, metadata={"parse": _path})
+    ca_file: Path | None = field(default=None, metadata={"parse": _ca_file})
     """Certificates (PEM) trusted besides the system's."""
     rate_limits: bool = _setting(_truth, True)
     """Off only in development; also stops login throttling."""
@@ -268,7 +304,10 @@ def write_initial(data_dir: Path, **settings: Any) -> Path:
     _check_together(Config(data_dir=data_dir, **parsed))
     lines = ["# pds-lite: settings of this box. Every setting and its meaning: pds_lite/config.py"]
     lines += [f"{name} = {_toml(value)}" for name, value in given.items()]
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"{data_dir} is a file, not a folder") from None
     path = data_dir / FILE_NAME
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

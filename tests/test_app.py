@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from pds_lite.app import build
+from pds_lite.app import build, listen_at
 from pds_lite.config import Config
+from pds_lite.errors import ConfigError
 from pds_lite.services import passwords
 
 ENVIRONMENT = {**os.environ, "PDS_LITE_MDNS": "off"}
@@ -101,7 +102,7 @@ def test_with_nothing_prepared_it_makes_a_box_and_says_how_to_post(
     port = free_port()
     with serving(tmp_path / "box", port):
         said = (tmp_path / "out").read_text()
-        snippet = said[said.index("terminal:\n\n") + 11 : said.index("\n\nFor a public box")]
+        snippet = said[said.index("terminal:\n\n") + 11 : said.index("\n\nYour account page: ")]
         assert tool in snippet
 
         posted = subprocess.run(["/bin/bash", "-c", snippet], env=ENVIRONMENT, capture_output=True, check=True).stdout
@@ -157,6 +158,20 @@ def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert b"cannot listen on 127.0.0.1 port" in ended.stderr
     assert b"Traceback" not in ended.stderr
+
+
+def test_a_unix_socket_of_another_server_or_no_place_for_one_is_told_in_a_sentence(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.sock"
+    with listen_at(taken), pytest.raises(ConfigError, match=r"unix_socket = '.*taken\.sock'"):
+        listen_at(taken)
+    with listen_at(taken) as again:
+        assert again.getsockname() == str(taken), "one that a server left behind is replaced"
+    with pytest.raises(ConfigError, match="No such file"):
+        listen_at(tmp_path / "none" / "new.sock")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError):
+        listen_at(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_two_daemons_never_share_a_store(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pds_lite import config
 from pds_lite.errors import ConfigError
+from tests.web_client import make_certificates
 
 
 def load(folder: Path, text: str = "", environ: dict[str, str] | None = None, **overrides: Any) -> config.Config:
@@ -27,6 +28,7 @@ def test_the_order_is_file_environment_command_line(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_the_contract_has_its_variable(tmp_path: Path) -> None:
+    ca_file, _chain = make_certificates(tmp_path, "pds.example.com")
     values = {
         "PLC_URL": "http://localhost:2582",
         "APPVIEW_URL": "https://view.example.com/",
@@ -48,7 +50,7 @@ def test_every_setting_of_the_contract_has_its_variable(tmp_path: Path) -> None:
         "DID_CACHE_S": "0",
         "ACCESS_TTL_S": "60",
         "DNS_SERVER": "192.0.2.53",
-        "CA_FILE": "/etc/ca.pem",
+        "CA_FILE": str(ca_file),
         "PLC_WATCH_S": "60",
         "RATE_LIMITS": "off",
     }
@@ -60,7 +62,7 @@ def test_every_setting_of_the_contract_has_its_variable(tmp_path: Path) -> None:
         False,
         False,
         0.5,
-        Path("/etc/ca.pem"),
+        ca_file,
     )
     unset = load(tmp_path, hostname="localhost:2583", dev=True)
     assert all(getattr(made, name.lower()) != getattr(unset, name.lower()) for name in values)
@@ -105,6 +107,11 @@ def test_a_name_the_internet_cannot_know_is_refused(tmp_path: Path, hostname: st
         ('blob_limit = "many"', r"blob_limit = 'many': must be a number"),
         ("blob_limit = -1", "blob_limit = '-1': must lie between"),
         ("blob_limit = true", "must lie between"),
+        ("blob_limit = 1.5", "blob_limit = '1.5': must be a whole number"),
+        ("blob_limit = inf", "blob_limit = 'inf': must be a number"),
+        ('dns_server = "localhost"', "dns_server = 'localhost': must be an IP address"),
+        ('ca_file = "/nowhere/ca.pem"', "ca_file = '/nowhere/ca.pem': cannot be read: No such file or directory"),
+        (f"ca_file = '{__file__}'", "holds no certificates"),
         ("did_cache_s = nan", "must lie between"),
         ("port = 70000", "port"),
         ('mdns = "perhaps"', "mdns = 'perhaps': must be on or off"),
@@ -121,6 +128,28 @@ def test_a_name_the_internet_cannot_know_is_refused(tmp_path: Path, hostname: st
 def test_a_wrong_setting_is_named_with_value_and_reason(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.1.1.1", ("1.1.1.1", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("::1", ("::1", 53)),
+        ("[::1]:5353", ("::1", 5353)),
+        ("[::1]", ("::1", 53)),
+    ],
+)
+def test_an_address_may_come_with_a_port(text: str, expected: tuple[str, int]) -> None:
+    assert config.parse_address(text, 53) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "1.1.1.1:", "1.1.1.1:0", "1.1.1.1:65536", "1.1.1.1:x", "[::1", "::1:x"]
+)
+def test_anything_else_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="IP address"):
+        config.parse_address(text, 53)
 
 
 def test_a_secret_is_in_no_message_and_no_repr(tmp_path: Path) -> None:

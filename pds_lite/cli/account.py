@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, sentence in _ACTIONS.items():
-        action = actions.add_parser(name, help=sentence, description=sentence)
+        action = actions.add_parser(name, help=sentence, description=f"{sentence[0].upper()}{sentence[1:]}.")
         action.add_argument("--data-dir", type=_path, default=argparse.SUPPRESS, metavar="D")
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
         if name == "password":
@@ -60,7 +60,10 @@ def _path(text: str) -> Any:
 
 def _parameters(action: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if action == "password" and arguments.password_stdin:
-        return {"password": sys.stdin.readline().rstrip("\n")}
+        password = sys.stdin.readline().rstrip("\r\n")
+        if not password:
+            raise BadInput("--password-stdin: the first line of standard input is empty")
+        return {"password": password}
     if action == "app-passwords" and arguments.verb:
         if not arguments.name:
             raise BadInput("which one?", hint=f"pds-lite account app-passwords {arguments.verb} NAME")

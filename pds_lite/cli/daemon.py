@@ -21,7 +21,7 @@ def run(
 ) -> Any:
     """The result of a command of box/commands. `body` is sent along; `receive` gets what comes besides the result."""
     if not (data_dir / "pds-lite.toml").exists():
-        raise ConfigError(f"there is no box in {data_dir}", hint=f"pds-lite init --data-dir {data_dir} --hostname NAME")
+        raise ConfigError(f"there is no box in {data_dir}", hint="pds-lite init --hostname NAME")
     return asyncio.run(_run(data_dir, {"command": command, **(parameters or {})}, body, receive))
 
 

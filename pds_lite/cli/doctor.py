@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pds_lite import ujson
 from pds_lite.cli import daemon
+from pds_lite.cli.typed import as_typed
 from pds_lite.errors import StoreBroken
 
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("the store is clean" if arguments.store else "no trouble found")
     else:
         for problem in problems:
-            print(f"{problem['code']}: {problem['text']}")
+            print(as_typed(f"{problem['code']}: {problem['text']}", arguments.data_dir))
     return 1 if problems else 0
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pds_lite import ujson
 from pds_lite.cli import daemon
 from pds_lite.cli.recovery_key import show_new_recovery_key
+from pds_lite.cli.typed import as_typed
 from pds_lite.errors import BadInput
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, sentence in {**_AT_THE_BOX, **_ANYWHERE}.items():
-        action = actions.add_parser(name, help=sentence, description=sentence[0].upper() + sentence[1:] + ".")
+        action = actions.add_parser(name, help=sentence, description=f"{sentence[0].upper()}{sentence[1:]}.")
         action.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS, metavar="D")
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
         if name == "handle":
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(ujson.dumps(answer))
     elif action == "show":
-        _print_identity(answer)
+        _print_identity(answer, arguments.data_dir)
     else:
         print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in answer.items()))
     return 0
@@ -187,13 +188,15 @@ def _print_plan(plan: dict[str, Any], url: str) -> None:
         print(f"  {line}", file=sys.stderr)
 
 
-def _print_identity(answer: dict[str, Any]) -> None:
+def _print_identity(answer: dict[str, Any], data_dir: Path) -> None:
     print(f"{answer['did'] or 'no account yet'}  {answer.get('handle') or ''}")
     for name in ("signing_key", "rotation_key", "directory"):
         if name in answer:
             print(f"  {name.replace('_', ' '):13} {answer[name]}{' (of this box)' if name == 'rotation_key' else ''}")
+    if answer.get("published") is False:
+        print("  the DID is not published")
     if answer.get("unfinished_rotation"):
-        print("  a rotation of the signing key is unfinished: pds-lite identity rotate-key")
+        print(as_typed("  a rotation of the signing key is unfinished: pds-lite identity rotate-key", data_dir))
     if answer.get("problem"):
         print(f"  the directory: {answer['problem']}")
     log = answer["log"]
@@ -207,6 +210,6 @@ def _print_identity(answer: dict[str, Any]) -> None:
             mark = "  (undone)" if entry["undone"] else ""
             print(f"  {entry['created']}  {entry['kind']} {entry['operation']} by {entry['signer']}{mark}")
     for alarm in answer.get("alarms", ()):
-        print(f"  ALARM: {alarm['text']}")
+        print(f"  ALARM: {as_typed(alarm['text'], data_dir)}")
     if answer.get("trouble"):
         print(f"  ALARM: {answer['trouble']}")

@@ -15,6 +15,7 @@ from pds_lite import config as settings
 from pds_lite import ujson
 from pds_lite.box import setup
 from pds_lite.box.setup import Prepared
+from pds_lite.cli.typed import as_typed
 from pds_lite.errors import BadInput
 
 SERVICE_UNIT = Path("/etc/systemd/system/pds-lite.service")
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput("--no-claim-code goes with --empty --dev only: anyone could claim the box")
     data_dir: Path = arguments.data_dir
     if setup.is_prepared(data_dir):
-        raise BadInput(f"{data_dir} is prepared already", hint=f"pds-lite status --data-dir {data_dir}")
+        raise BadInput(f"{data_dir} is prepared already", hint="pds-lite status")
     password = None
     if arguments.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(ujson.dumps(asdict(prepared)))
         else:
             print_prepared(prepared, data_dir, arguments.hostname)
+            print(f"Next: {_next_step(data_dir)}")
         flush_output()
         shown.append(prepared)
 
@@ -108,7 +110,7 @@ async def _prepare(arguments: argparse.Namespace, password: str | None, show: Ca
 
 
 def print_prepared(prepared: Prepared, data_dir: Path, hostname: str) -> None:
-    """What a person has to write down, and the next step."""
+    """What a person has to write down."""
     print(f"Prepared {data_dir} for {hostname}.")
     if prepared.did is not None:
         print(f"  DID           {prepared.did}")
@@ -121,10 +123,9 @@ def print_prepared(prepared: Prepared, data_dir: Path, hostname: str) -> None:
     if prepared.claim_code is not None:
         print(f"  claim code    {prepared.claim_code}")
         print("                Give it as the invite code when you create or move your account here.")
-    print(f"Next: {_next_step(data_dir)}")
 
 
 def _next_step(data_dir: Path) -> str:
     if data_dir == SERVICE_DATA_DIR and SERVICE_UNIT.exists():
         return "sudo systemctl restart pds-lite"
-    return f"pds-lite serve --data-dir {data_dir}"
+    return as_typed("pds-lite serve", data_dir)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from pds_lite.cli.typed import as_typed, default_data_dir
 from pds_lite.errors import PdsError
 
 COMMANDS = {
@@ -29,14 +30,12 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the process's exit status: 0 done, 1 refused or failed, 2 not understood, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
-            return _run(arguments)
+            return _run(words)
         finally:
             sys.stdout.flush()
-    except PdsError as problem:
-        _complain(problem.message or problem.error, problem.hint)
     except BrokenPipeError:
         _drop_unwritten()  # the reader of our output went away (`| head`): nothing to say
     except OSError as problem:
@@ -56,25 +55,14 @@ def _drop_unwritten() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def default_data_dir() -> Path:
-    """PDS_LITE_DATA_DIR, else the system's place if it is prepared, else the user's."""
-    chosen = os.environ.get("PDS_LITE_DATA_DIR")
-    if chosen:
-        return Path(chosen)
-    system = Path("/var/lib/pds-lite")
-    if os.access(system / "pds-lite.toml", os.R_OK):
-        return system
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "pds-lite"
-
-
-def _run(arguments: list[str]) -> int:
+def _run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pds-lite", description="A personal data server for one person.")
     parser.add_argument("--version", action="store_true", help="print the version")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    chosen = next((word for word in arguments if word in COMMANDS), None)
+    chosen = next((word for word in words if word in COMMANDS), None)
     run = None
     for name, sentence in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=sentence, description=sentence.capitalize() + ".")
+        subparser = subparsers.add_parser(name, help=sentence, description=f"{sentence[0].upper()}{sentence[1:]}.")
         if name == chosen:
             module = _load(name)
             subparser.add_argument(
@@ -83,15 +71,21 @@ def _run(arguments: list[str]) -> int:
             subparser.add_argument("--json", action="store_true", help="answer in JSON")
             module.add_arguments(subparser)
             run = module.run
-    parsed = parser.parse_args(arguments)
-    if parsed.version:
-        return int(importlib.import_module("pds_lite.cli.version").run(argparse.Namespace(json=False)))
+    arguments = parser.parse_args(words)
+    if arguments.version:
+        return int(_load("version").run(argparse.Namespace(json=False)))
     if run is None:
         parser.print_help()
         return 2
-    if parsed.data_dir is None:
-        parsed.data_dir = default_data_dir()
-    return int(run(parsed))
+    if arguments.data_dir is None:
+        arguments.data_dir = default_data_dir()
+    try:
+        return int(run(arguments))
+    except PdsError as problem:
+        _complain(as_typed(problem.message or problem.error, arguments.data_dir))
+        if problem.hint:
+            print(f"  try: {as_typed(problem.hint, arguments.data_dir)}", file=sys.stderr)
+        return 1
 
 
 def _load(command: str) -> ModuleType:
@@ -106,7 +100,5 @@ def _load(command: str) -> ModuleType:
         gc.enable()
 
 
-def _complain(message: str, hint: str = "") -> None:
+def _complain(message: str) -> None:
     print(f"pds-lite: {message}", file=sys.stderr)
-    if hint:
-        print(f"  try: {hint}", file=sys.stderr)

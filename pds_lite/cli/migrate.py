@@ -23,6 +23,7 @@ from pds_lite import ujson
 from pds_lite.box.control import RefusedByDaemon
 from pds_lite.cli import daemon
 from pds_lite.cli.recovery_key import show_new_recovery_key
+from pds_lite.cli.typed import as_typed
 from pds_lite.errors import BadInput, BadSyntax, Unavailable
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class _Dialogue:
             return self._talk(command)
         except KeyboardInterrupt:
             text = "Interrupted. A server that runs goes on with the move. Look: pds-lite migrate --status. Go on, or"
-            print(f"\n{text} watch again: pds-lite migrate. Take it back: pds-lite migrate --abandon.", file=sys.stderr)
+            text = f"{text} watch again: pds-lite migrate. Take it back: pds-lite migrate --abandon."
+            print(f"\n{as_typed(text, arguments.data_dir)}", file=sys.stderr)
             return INTERRUPTED
         except RefusedByDaemon:
             raise
@@ -256,7 +258,7 @@ def _show(arguments: argparse.Namespace, answer: dict[str, Any]) -> None:
         print(f"Another way in, by a tool that asks for an invite code: {answer['claim_code']}")
     following = _next_command(answer)
     if following:
-        print(f"Next: {following}")
+        print(f"Next: {as_typed(following, arguments.data_dir)}")
 
 
 def _sentence(answer: dict[str, Any]) -> str:

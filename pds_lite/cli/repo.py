@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", "check every block, the tree and the signature as a stranger would"),
         ("diff", "compare two repositories byte for byte; exit status 0 if they are the same, 1 if not, 2 on trouble"),
     ):
-        action = actions.add_parser(name, help=sentence, description=sentence)
+        action = actions.add_parser(name, help=sentence, description=f"{sentence[0].upper()}{sentence[1:]}.")
         action.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS, metavar="D")
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
         if name == "diff":
@@ -53,10 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> Any:
-    """Writes to a neighbour and renames, so that FILE is either whole or what it was."""
+    """Writes to a neighbour and renames, so that a file is either whole or what it was."""
     target: Path = arguments.file
     if str(target) == "-":
         return daemon.run(arguments.data_dir, "repo.export", receive=_writer(sys.stdout.buffer))
+    if target.exists() and not target.is_file():
+        with _writing(target, target) as device:  # a pipe or a device, which a rename would take away
+            return daemon.run(arguments.data_dir, "repo.export", receive=_writer(device))
+    target = target.resolve()
+    if not target.parent.is_dir():
+        raise BadInput(f"there is no folder {target.parent}", hint=f"mkdir -p {shlex.quote(str(target.parent))}")
     partial = target.with_name(f".{target.name}.partial")
     try:
         with _writing(partial, target) as file:

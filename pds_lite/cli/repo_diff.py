@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from pds_lite import ujson
-from pds_lite.errors import BadInput, PdsError, UpstreamFailure
+from pds_lite.errors import BadInput, BadSyntax, PdsError, UpstreamFailure
 
 if TYPE_CHECKING:
     from pds_lite.net.http_client import HttpClient
@@ -126,7 +126,10 @@ async def _side(stack: AsyncExitStack, http: HttpClient, name: str, plc_url: str
     file = await asyncio.to_thread(_open, name)
     if file is not None:
         stack.callback(file.close)
-        return _Side(await read(_pieces(file), blocks), None)
+        try:
+            return _Side(await read(_pieces(file), blocks), None)
+        except BadInput as problem:
+            raise BadInput(f"{name}: {problem.message}") from None
     did, url = await _find(http, name, plc_url)
 
     host = OldHost(http, Clock(), url)
@@ -161,7 +164,10 @@ async def _find(http: HttpClient, name: str, plc_url: str | None) -> tuple[str, 
     if is_did(who):
         did = who
     else:
-        handle = parse_handle(who)
+        try:
+            handle = parse_handle(who)
+        except BadSyntax:
+            raise BadInput(f"{name} is neither a file nor a handle, a DID or a URL") from None
         dids = await dns_txt.lookup_dids(handle)
         did = dids[0] if len(dids) == 1 else await well_known.lookup_did(http, handle)
     if url:

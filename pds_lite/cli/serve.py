@@ -8,12 +8,14 @@ import logging
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from pds_lite import config as settings
-from pds_lite import cores
+from pds_lite import cores, ujson
 from pds_lite.app import build, open_box
 from pds_lite.box import readiness, setup
+from pds_lite.cli.typed import as_typed
 from pds_lite.config import Config
 
 DEFAULT_PORT = 2583
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
     if _is_fresh(arguments.data_dir):
-        _prepare(arguments.data_dir, arguments.port or DEFAULT_PORT)
+        _prepare(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     asyncio.run(_serve(_config(arguments)))
     return 0
@@ -43,7 +45,8 @@ async def _serve(config: Config) -> None:
     app = build(config)
 
     def ready() -> None:
-        print(f"pds-lite serves {config.public_url} on {config.host}:{config.port}", file=sys.stderr, flush=True)
+        place = config.unix_socket or f"{config.host}:{config.port}"
+        print(f"pds-lite serves {config.public_url} on {place}", file=sys.stderr, flush=True)
         readiness.notify(readiness.READY)
 
     try:
@@ -75,16 +78,21 @@ def _is_fresh(data_dir: Path) -> bool:
     return not setup.is_prepared(data_dir) and settings.load(data_dir).dev
 
 
-def _prepare(data_dir: Path, port: int) -> None:
+def _prepare(arguments: argparse.Namespace) -> None:
     from pds_lite.cli.init import flush_output, print_prepared
 
+    data_dir: Path = arguments.data_dir
+    port = arguments.port or DEFAULT_PORT
     if not (data_dir / settings.FILE_NAME).exists():
         settings.write_initial(data_dir, hostname=f"localhost:{port}", dev=True)
     hostname = settings.load(data_dir).hostname
 
     def show(prepared: setup.Prepared) -> None:
-        print_prepared(prepared, data_dir, hostname)
-        print(_first_post(f"http://{hostname}", prepared.handle or "", prepared.password or ""))
+        if arguments.json:
+            print(ujson.dumps(asdict(prepared)))
+        else:
+            print_prepared(prepared, data_dir, hostname)
+            print(_first_steps(f"http://{hostname}", prepared))
         flush_output()
 
     async def prepare() -> None:
@@ -96,17 +104,18 @@ def _prepare(data_dir: Path, port: int) -> None:
     asyncio.run(prepare())
 
 
-def _first_post(url: str, handle: str, password: str) -> str:
-    """A snippet for another terminal that signs in and posts: with curl, or with Python where there is no curl."""
+def _first_steps(url: str, prepared: setup.Prepared) -> str:
+    """What to try now: a snippet that signs in and posts (curl, or Python where there is no curl), the account page."""
     snippet = _CURL_SNIPPET if shutil.which("curl") else _PYTHON_SNIPPET
-    for name, value in (("@URL@", url), ("@HANDLE@", handle), ("@PASSWORD@", password)):
-        snippet = snippet.replace(name, value)
+    for name, value in (("@URL@", url), ("@HANDLE@", prepared.handle), ("@PASSWORD@", prepared.password)):
+        snippet = snippet.replace(name, value or "")
     return f"""
 This is a box for trying out: its DID is not published. Post with it from another terminal:
 
 {snippet}
 
-For a public box: pds-lite init --data-dir DIR --hostname your.domain
+Your account page: {url}/account
+For a public box: {as_typed("pds-lite init", Path("DIR"))} --hostname your.domain
 """
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from pds_lite import ujson
 from pds_lite.cli import daemon
+from pds_lite.cli.typed import as_typed
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -24,11 +25,12 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"  account     {facts['handle']}  {facts['did']}  ({facts['account']})")
         if not facts["published"]:
-            print("              its DID is not published: pds-lite account publish")
+            how = "" if facts["dev"] else f": {as_typed('pds-lite account publish', arguments.data_dir)}"
+            print(f"              its DID is not published{how}")
     print(f"  repository  {facts['records']} records, rev {facts['rev'] or 'none'}")
     print(f"  stream      seq {facts['seq']}, {facts['subscribers']} subscribers; {facts['sessions']} sessions")
     for alarm in facts["plc_watch"]["alarms"]:
-        print(f"  ALARM       {alarm['text']}")
+        print(f"  ALARM       {as_typed(alarm['text'], arguments.data_dir)}")
     if facts["plc_watch"]["trouble"]:
         print(f"  ALARM       {facts['plc_watch']['trouble']}")
     if facts["read_only"]:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import uvicorn
 
@@ -68,18 +67,16 @@ def build_server(
     *,
     host: str = "127.0.0.1",
     port: int = 2583,
-    unix_socket: Path | None = None,
     limits: ConnectionLimits | None = None,
     on_ready: Callable[[], None] = _nothing,
     on_ending: Callable[[], None] = _nothing,
 ) -> Server:
-    """A server of `edge` on a TCP address or, if it is given, a unix socket."""
+    """A server of `edge`: on host and port, or on the sockets given to `serve`."""
     http = type("BoundHttpProtocol", (HttpProtocol,), {"limits": limits or ConnectionLimits()})
     config = uvicorn.Config(
         edge,
         host=host,
         port=port,
-        uds=None if unix_socket is None else str(unix_socket),
         loop="asyncio",
         http=http,
         ws=WebSocketProtocol,

@@ -3,10 +3,9 @@
 dnspython is imported with the first one.
 """
 
-from ipaddress import ip_address
-
 from pds_lite.atproto.syntax import is_did
-from pds_lite.errors import ConfigError, UpstreamFailure
+from pds_lite.config import parse_address
+from pds_lite.errors import UpstreamFailure
 
 TIMEOUT_S = 3.0
 _MAX_RECORDS = 64
@@ -27,7 +26,7 @@ async def lookup_dids(domain: str, *, label: str = "_atproto", server: str | Non
     try:
         resolver = dns.asyncresolver.Resolver(configure=server is None)
         if server is not None:
-            address, resolver.port = parse_server(server)
+            address, resolver.port = parse_address(server, 53)
             resolver.nameservers = [address]
         answer = await resolver.resolve(dns.name.from_text(f"{name}."), "TXT", lifetime=TIMEOUT_S)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.name.LabelTooLong, dns.name.NameTooLong):
@@ -39,21 +38,3 @@ async def lookup_dids(domain: str, *, label: str = "_atproto", server: str | Non
     texts = [b"".join(record.strings).decode("utf-8", "replace") for record in list(answer)[:_MAX_RECORDS]]
     dids = [text[4:].strip() for text in texts if text.startswith("did=")]
     return sorted({did for did in dids if is_did(did)})
-
-
-def parse_server(setting: str) -> tuple[str, int]:
-    """(address, port) of `1.1.1.1`, `127.0.0.1:5353`, `::1` or `[::1]:5353`. Raises ConfigError."""
-    host, port = setting, "53"
-    if setting.startswith("["):
-        host, bracket, rest = setting[1:].partition("]")
-        port = rest.removeprefix(":") or port if bracket else ""
-    elif setting.count(":") == 1:
-        host, _, port = setting.partition(":")
-    try:
-        number = int(port)
-        ip_address(host)
-    except ValueError:
-        number = 0
-    if not 0 < number < 65536:
-        raise ConfigError(f"PDS_LITE_DNS_SERVER: {setting[:80]!r} is not an IP address with an optional port")
-    return host, number

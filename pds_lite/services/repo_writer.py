@@ -357,7 +357,7 @@ class RepoWriter:
             raise self._broken()
 
     def _broken(self) -> ReadOnly:
-        return ReadOnly(f"The server stopped writing: {self.read_only}", hint="Run: pds-lite doctor --store")
+        return ReadOnly(f"The server stopped writing: {self.read_only}", hint="pds-lite doctor --store")
 
     async def save_tree_if_due(self) -> None:
         """Saves the sparse tree when enough commits were made since; for a task that looks now and then."""

@@ -80,6 +80,6 @@ def take_lock(folder: Path) -> int:
         raise Unavailable(
             f"the store in {folder} is in use by another pds-lite",
             error="StoreInUse",
-            hint="Stop the running server first, or let it do this.",
+            hint="pds-lite status    shows what that one does; to have it end: Ctrl-C, or sudo systemctl stop pds-lite",
         ) from None
     return handle

@@ -66,7 +66,7 @@ def load(txn: "Txn") -> Node:
         root = build_sparse(repo_store.scan_entries(txn), head.rev)
     if root.cid != head.data:
         raise StoreBroken(
-            f"the records make the tree {root.cid}, but the head signs {head.data}", hint="Run: pds-lite doctor --store"
+            f"the records make the tree {root.cid}, but the head signs {head.data}", hint="pds-lite doctor --store"
         )
     return root
 

@@ -41,7 +41,7 @@ _LOCK_FILE_BYTES = 8192
 _GIVE_BACK_BYTES = 8 << 20
 """How much the file grows before its mapped pages are given back: an import would count all of it as memory."""
 _IS_64_BIT = sys.maxsize > 1 << 32
-_DOCTOR = "Run: pds-lite doctor --store"
+_DOCTOR = "pds-lite doctor --store"
 _FULL_MESSAGES = tuple(os.strerror(code) for code in FULL_ERRORS)
 
 

@@ -150,7 +150,47 @@ def test_a_file_that_is_not_ours_to_touch_is_named_with_the_way_round(
 
     assert status == 1
     assert f"{tmp_path / 'my.car'}" in text
-    assert f"try: pds-lite repo {pipe} {tmp_path / 'my.car'}" in text
+    assert f"try: pds-lite repo --data-dir {tmp_path / 'box'} {pipe} {tmp_path / 'my.car'}" in text
+
+
+def test_an_export_into_a_pipe_leaves_the_pipe_there(run: Any, tmp_path: Path) -> None:
+    """The neighbour-and-rename of an ordinary file would replace it, as root /dev/full itself."""
+    init(run, tmp_path / "box")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        status, answer = run("repo", "export", pipe, "--data-dir", tmp_path / "box", "--json")
+        assert (status, answer) == (0, {"bytes": len(reader.communicate()[0])})
+    assert pipe.is_fifo()
+    assert run("repo", "export", "/dev/full", "--data-dir", tmp_path / "box")[0] == 1
+    assert Path("/dev/full").is_char_device()
+    status, text = run("repo", "export", tmp_path / "none" / "my.car", "--data-dir", tmp_path / "box")
+    assert (status, text) == (
+        1,
+        f"pds-lite: there is no folder {tmp_path / 'none'}\n  try: mkdir -p {tmp_path / 'none'}\n",
+    )
+
+
+def test_advice_names_the_program_as_it_was_called_and_the_box_it_is_about(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a clone there is no `pds-lite` on the path, and without --data-dir another box would be meant."""
+    monkeypatch.setattr("sys.argv", [".venv/bin/pds-lite"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    elsewhere = tmp_path / "my box"
+    assert f"try: .venv/bin/pds-lite init --data-dir '{elsewhere}'" in run("status", "--data-dir", elsewhere)[1]
+    monkeypatch.setenv("PDS_LITE_DATA_DIR", str(elsewhere))
+    assert "try: .venv/bin/pds-lite init --hostname" in run("status")[1]
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/pds-lite"])
+    (tmp_path / "pds-lite").touch(mode=0o755)
+    assert "try: pds-lite init --hostname" in run("status")[1]
+
+
+def test_an_empty_line_is_no_password(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(run, tmp_path / "box")
+    monkeypatch.setattr("sys.stdin", __import__("io").StringIO("\n"))
+    status, text = run("account", "password", "--password-stdin", "--data-dir", tmp_path / "box")
+    assert (status, "is empty" in text) == (1, True)
 
 
 def test_doctor_names_what_is_wrong_with_a_store(run: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pds_lite.app import listen_at
 from pds_lite.http.asgi import HttpEdge, WebApp
 from pds_lite.http.client_address import ProxyTrust
 from pds_lite.http.protocol import ConnectionLimits
@@ -140,8 +141,9 @@ def running(
     unix_socket: Path | None = None,
 ) -> Iterator[RunningServer]:
     edge = HttpEdge(app, websocket, ProxyTrust(trusted))
-    server = build_server(edge, port=0, limits=limits, unix_socket=unix_socket)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    server = build_server(edge, port=0, limits=limits)
+    sockets = [listen_at(unix_socket)] if unix_socket else None
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets)), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()

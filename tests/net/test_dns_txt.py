@@ -2,7 +2,7 @@
 
 import pytest
 
-from pds_lite.errors import ConfigError, UpstreamFailure
+from pds_lite.errors import UpstreamFailure
 from pds_lite.net import dns_txt
 from tests.net.dns_server import SILENT, dns_server
 
@@ -51,25 +51,3 @@ async def test_a_silent_server_is_not_waited_for_long(monkeypatch):
 async def test_a_handle_too_long_for_a_name_under_it_has_no_record():
     handle = ".".join(["a" * 61] * 4) + ".com"
     assert await dns_txt.lookup_dids(handle, server="127.0.0.1:1") == []
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("1.1.1.1", ("1.1.1.1", 53)),
-        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
-        ("::1", ("::1", 53)),
-        ("[::1]:5353", ("::1", 5353)),
-        ("[::1]", ("::1", 53)),
-    ],
-)
-def test_servers_are_addresses_with_an_optional_port(setting, expected):
-    assert dns_txt.parse_server(setting) == expected
-
-
-@pytest.mark.parametrize(
-    "setting", ["", "localhost", "1.1.1.1:", "1.1.1.1:0", "1.1.1.1:65536", "1.1.1.1:x", "[::1", "::1:x"]
-)
-def test_anything_else_is_a_wrong_setting(setting):
-    with pytest.raises(ConfigError, match="PDS_LITE_DNS_SERVER"):
-        dns_txt.parse_server(setting)
