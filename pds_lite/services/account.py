@@ -187,7 +187,9 @@ class Accounts:
 
     async def revoke_app_password(self, name: str) -> None:
         """Deletes an app password and ends its sessions; one that is not there is no error, as upstream."""
-        await self._store.write(lambda txn: account_store.delete_app_password(txn, name), "revoke app password")
+        await self._store.write(
+            lambda txn: account_store.delete_app_password(txn, name), "revoke app password", use_reserve=True
+        )
         await self._sessions.end_of_app_password(name)
 
     def _find_app_password(self, text: str) -> AppPassword | None:

@@ -158,7 +158,7 @@ class Blobs:
             )
         while True:
             done = await self._store.write(
-                lambda txn: blob_store.sweep(txn, self._files, before, SWEEP_BUDGET), "sweep blobs", frees=True
+                lambda txn: blob_store.sweep(txn, self._files, before, SWEEP_BUDGET), "sweep blobs", use_reserve=True
             )
             if not done:
                 return steps

@@ -86,7 +86,7 @@ class BrowserSessions:
                 browser_session_store.delete_browser(txn, session_id)
             browser_session_store.put_browser(txn, row)
 
-        await self._store.write(change, "browser session")
+        await self._store.write(change, "browser session", use_reserve=True)
         for session_id in gone:
             self._live.pop(session_id, None)
         self._live[row.id], self._stored_use[row.id] = row, now
@@ -126,7 +126,7 @@ class BrowserSessions:
         for session_id in ending:
             self._live.pop(session_id, None)
             self._stored_use.pop(session_id, None)
-        await self._store.write(change, "end browser sessions")
+        await self._store.write(change, "end browser sessions", use_reserve=True)
 
 
 def digest(cookie: str) -> str:

@@ -124,7 +124,7 @@ class Passkeys:
                 "The passkey was not accepted", hint=f"The counter of “{row.name}” went back: it may have been copied"
             )
         row = replace(row, used_us=self._clock.now_us(), counter=shown.counter)
-        await self._store.write(lambda txn: sign_in_store.put_passkey(txn, row), "passkey used")
+        await self._store.write(lambda txn: sign_in_store.put_passkey(txn, row), "passkey used", use_reserve=True)
         return row
 
     async def remove(self, passkey_id: str) -> None:

@@ -182,7 +182,9 @@ class RepoImport:
         """Empties the idle generation in steps short enough for writes to go between them."""
         left = True
         while left:
-            left = await self._store.write(partial(repo_store.drop_idle, budget=DROP_BUDGET), "drop idle", frees=True)
+            left = await self._store.write(
+                partial(repo_store.drop_idle, budget=DROP_BUDGET), "drop idle", use_reserve=True
+            )
 
 
 class _Staging:

@@ -153,9 +153,9 @@ class RepoWriter:
         InvalidSwap, TooLarge, AccountInactive, or Unavailable (ReadOnly, ClockUntrusted, StoreFull).
         """
         prepared = [prepare(write, self.times.next_key) for write in writes]
-        frees = all(write.block is None for write in prepared)  # deleting must work on a full disk
+        use_reserve = all(write.block is None for write in prepared)  # deleting must work on a full disk
         step = partial(self._write_records, prepared, swap_commit)
-        return await self._store.write(step, "commit", frees=frees)
+        return await self._store.write(step, "commit", use_reserve=use_reserve)
 
     def _write_records(self, prepared: list[PreparedWrite], swap_commit: Cid | None, txn: WriteTxn) -> WriteResult:
         """The step on the writer thread: decide, plan, store."""
@@ -269,7 +269,7 @@ class RepoWriter:
 
         Raises Unavailable (ImportInProgress) beside an import. Every export that runs is cut.
         """
-        await self._store.write(partial(self._erase, change, announce), "erase", frees=True)
+        await self._store.write(partial(self._erase, change, announce), "erase", use_reserve=True)
 
     def _erase(self, change: Callable[[WriteTxn], None], announce: bool, txn: WriteTxn) -> None:
         if self.importing:

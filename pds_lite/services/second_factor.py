@@ -145,7 +145,7 @@ class SecondFactor:
         if step is None:
             return False
         taken = replace(row, last_step=step)
-        await self._store.write(lambda txn: sign_in_store.put_totp(txn, taken), "code taken")
+        await self._store.write(lambda txn: sign_in_store.put_totp(txn, taken), "code taken", use_reserve=True)
         self._totp = taken
         return True
 
@@ -160,7 +160,7 @@ class SecondFactor:
             known = sign_in_store.get_recovery_codes(txn)
         if not any([hmac.compare_digest(digest, one) for one in known]):  # noqa: C419 - looks at all of them
             return False
-        await self._store.write(change, "recovery code taken")
+        await self._store.write(change, "recovery code taken", use_reserve=True)
         return True
 
     def _step_of(self, secret: bytes, code: str, last_step: int) -> int | None:

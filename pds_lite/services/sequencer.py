@@ -249,7 +249,7 @@ class Sequencer:
             with self._store.read() as txn:
                 if not event_log.needs_pruning(txn, start, self._window.max_bytes):
                     return gone
-            dropped = await self._store.write(partial(self._prune_some, start), "prune events", frees=True)
+            dropped = await self._store.write(partial(self._prune_some, start), "prune events", use_reserve=True)
             gone += dropped
             if not dropped:
                 return gone
@@ -257,7 +257,7 @@ class Sequencer:
     async def forget_before(self, seq: int) -> None:
         """Drops every event before this one: the account they tell of is gone."""
         step = partial(event_log.prune, before_us=seq, max_total_bytes=1 << 60, budget=PRUNE_BUDGET)
-        while await self._store.write(step, "prune events", frees=True):
+        while await self._store.write(step, "prune events", use_reserve=True):
             pass
 
     def _prune_some(self, start: int, txn: WriteTxn) -> int:

@@ -142,7 +142,7 @@ class Sessions:
                 session_store.delete_session(txn, stale)
             session_store.put_session(txn, session)
 
-        await self._store.write(change, "open session")
+        await self._store.write(change, "open session", use_reserve=True)
         for stale in surplus:
             self._forget(stale)
         self._live[session_id] = session
@@ -174,7 +174,9 @@ class Sessions:
                 refresh_jti=_make_jti(session.id),
                 spent=(*within_grace[1 - MAX_SPENT :], Spent(session.refresh_jti, now + GRACE_US)),
             )
-            await self._store.write(lambda txn: session_store.put_session(txn, renewed), "refresh session")
+            await self._store.write(
+                lambda txn: session_store.put_session(txn, renewed), "refresh session", use_reserve=True
+            )
             self._live[session.id] = renewed
             return self._tokens(principal.did, renewed, renewed.refresh_jti)
 
@@ -277,7 +279,7 @@ class Sessions:
             for session_id in ending:
                 session_store.delete_session(txn, session_id)
 
-        await self._store.write(change, "end sessions")
+        await self._store.write(change, "end sessions", use_reserve=True)
         for session_id in ending:
             self._forget(session_id)
 

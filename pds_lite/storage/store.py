@@ -168,22 +168,23 @@ class Store:
             self._leave()
             raise StoreBroken(f"the store cannot be read: {problem}") from problem
 
-    async def write(self, fn: Callable[[WriteTxn], T], label: str = "", *, frees: bool = False) -> T:
+    async def write(self, fn: Callable[[WriteTxn], T], label: str = "", *, use_reserve: bool = False) -> T:
         """Run `fn` on the writer thread; its result once the change is durable.
 
         `fn` may run twice (after the map grew), so what it changes outside the transaction must go back by after_abort.
-        `frees` lets a job that makes room use the reserve of a full disk. Raises what `fn` raises; StoreFull or
-        StoreBroken when the disk is full or broken. Cancelling the caller does not take the write back.
+        `use_reserve` is for jobs that make room on a full disk, and for signing in, which comes before. Raises what
+        `fn` raises; StoreFull or StoreBroken when the disk is full or broken. Cancelling the caller does not take the
+        write back.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._submit(Job(fn, label, frees, future, loop))
+        self._submit(Job(fn, label, use_reserve, future, loop))
         return await future
 
-    def write_sync(self, fn: Callable[[WriteTxn], T], label: str = "", *, frees: bool = False) -> T:
+    def write_sync(self, fn: Callable[[WriteTxn], T], label: str = "", *, use_reserve: bool = False) -> T:
         """`write` for threads without an event loop. Not from the writer thread itself."""
         future: Future[T] = Future()
-        self._submit(Job(fn, label, frees, future, None))
+        self._submit(Job(fn, label, use_reserve, future, None))
         return future.result()
 
     def used_and_file_bytes(self) -> tuple[int, int]:
@@ -235,12 +236,12 @@ class Store:
     def begin(self) -> Group:
         return Group(self._environment, self._tables, self._newest)
 
-    def admit(self, frees: bool) -> None:
-        """Raises StoreBroken after an I/O error, StoreFull when only the reserve is left and the job frees nothing."""
+    def admit(self, use_reserve: bool) -> None:
+        """Raises StoreBroken after an I/O error, StoreFull when only the reserve is left and not for this job."""
         if self._broken:
             raise StoreBroken(self._broken, hint=_DOCTOR)
         room, reserve = self._room, self.limits.reserve_bytes
-        if frees or room is None or room.left >= reserve:
+        if use_reserve or room is None or room.left >= reserve:
             return
         try:
             while room.left < reserve and room.extend():

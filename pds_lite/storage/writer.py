@@ -47,8 +47,8 @@ class Backing(Protocol):
     def begin(self) -> GroupTransaction:
         """A new outer transaction."""
 
-    def admit(self, frees: bool) -> None:
-        """Raises StoreFull or StoreBroken when a job must not run now; `frees` says that it is there to make room."""
+    def admit(self, use_reserve: bool) -> None:
+        """Raises StoreFull or StoreBroken when a job must not run now; `use_reserve`: not for want of room."""
 
     def fault(self, problem: Exception, committing: bool) -> Exception:
         """MapFilled or a PdsError for an error of the storage engine; any other error as it is."""
@@ -67,19 +67,19 @@ class MapFilled(Exception):
 class Job:
     """One queued write and, once run, its outcome."""
 
-    __slots__ = ("failure", "fn", "frees", "future", "label", "loop", "result", "retried", "txn")
+    __slots__ = ("failure", "fn", "future", "label", "loop", "result", "retried", "txn", "use_reserve")
 
     def __init__(
         self,
         fn: Callable[[Any], Any],
         label: str,
-        frees: bool,
+        use_reserve: bool,
         future: "asyncio.Future[Any] | Future[Any]",
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.fn = fn
         self.label = label
-        self.frees = frees
+        self.use_reserve = use_reserve
         self.future = future
         self.loop = loop
         self.retried = False
@@ -145,7 +145,7 @@ class Writer:
         txn: JobTransaction | None = None
         job.failure = job.txn = None
         try:
-            self._backing.admit(job.frees)
+            self._backing.admit(job.use_reserve)
             group = group or self._backing.begin()
             txn = group.child()
             job.result = job.fn(txn)

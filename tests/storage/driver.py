@@ -53,9 +53,9 @@ class Driver:
                 self.head = Head(stored.did, stored.rev, stored.commit, stored.commit_block, stored.data, root)
                 self.now = max(event_log.last_seq(txn), tid_microseconds(stored.rev), self.now)
 
-    def write(self, changes: Mapping[bytes, bytes | None], frees: bool = False) -> str:
+    def write(self, changes: Mapping[bytes, bytes | None], use_reserve: bool = False) -> str:
         """Set or (None) delete records in one commit; its rev."""
-        return self.store.write_sync(partial(self.commit, changes=changes), "test", frees=frees)
+        return self.store.write_sync(partial(self.commit, changes=changes), "test", use_reserve=use_reserve)
 
     def fill(self, keys: Sequence[bytes], text: str = "a") -> None:
         """One record under each of these keys, in commits of 150."""

@@ -96,7 +96,7 @@ def test_a_full_disk_loses_nothing_and_a_delete_makes_room(small_disk: Path) -> 
     hog = small_disk / "hog"
     take_the_rest(hog, 1 << 16)
     for number in range(20):
-        driver.write({b"com.example.note/%05d" % number: None}, frees=True)
+        driver.write({b"com.example.note/%05d" % number: None}, use_reserve=True)
     assert len(driver.records()) == written - 20
     driver.write({b"com.example.note/small": record("there is room again")})
     assert_clean(store, small_disk)

@@ -26,8 +26,8 @@ class Recorder:
         self.journal.append("begin")
         return Group(self)
 
-    def admit(self, frees: bool) -> None:
-        if not frees and "full" in self.journal:
+    def admit(self, use_reserve: bool) -> None:
+        if not use_reserve and "full" in self.journal:
             raise StoreFull("full")
 
     def fault(self, problem: Exception, committing: bool) -> Exception:

@@ -10,6 +10,8 @@ import pytest
 from pds_lite.atproto.crypto.did_key import parse_did_key
 from pds_lite.atproto.jwt import decode_jws
 from pds_lite.box import setup
+from pds_lite.errors import StoreFull
+from pds_lite.storage.store import Store
 from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
 
 
@@ -232,3 +234,24 @@ def test_answers_of_sessions_are_private(box: LiveBox, token: str) -> None:
     assert "private" in headers["cache-control"]
     assert "authorization" in headers["vary"].lower()
     assert headers["access-control-allow-origin"] == "*"
+
+
+def test_on_a_full_disk_the_owner_still_signs_in_to_make_room(box: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    thing = {"repo": box.did, "collection": "com.example.thing", "record": {"$type": "com.example.thing"}}
+    created = box.post("com.atproto.repo.createRecord", thing, box.token()).json
+    admit = Store.admit
+
+    def only_the_reserve_is_left(self: Store, use_reserve: bool) -> None:
+        if not use_reserve:
+            raise StoreFull("the disk is full")
+        admit(self, use_reserve)
+
+    monkeypatch.setattr(Store, "admit", only_the_reserve_is_left)
+    tokens = box.log_in(PASSWORD)
+    tokens = box.post("com.atproto.server.refreshSession", token=tokens["refreshJwt"]).json
+    token = tokens["accessJwt"]
+    assert box.post("com.atproto.repo.createRecord", thing, token).error == (507, "StorageFull")
+    assert box.get("com.atproto.repo.listRecords", repo=box.did, collection="com.example.thing").status == 200
+    where = {"repo": box.did, "collection": "com.example.thing", "rkey": created["uri"].rpartition("/")[2]}
+    assert box.post("com.atproto.repo.deleteRecord", where, token).status == 200
+    assert box.post("com.atproto.server.deleteSession", token=tokens["refreshJwt"]).status == 200

@@ -269,7 +269,7 @@ class Grants:
             for document in documents:
                 oauth_store.put_document(txn, document)
 
-        await self._store.write(change, "oauth grant")
+        await self._store.write(change, "oauth grant", use_reserve=True)
         for grant_id in gone:
             self._live.pop(grant_id, None)
         self._stale = [grant_id for grant_id in self._stale if grant_id not in gone]
@@ -284,7 +284,7 @@ class Grants:
             for grant_id in ending:
                 oauth_store.delete_grant(txn, grant_id)
 
-        await self._store.write(change, "end oauth grants")
+        await self._store.write(change, "end oauth grants", use_reserve=True)
         for grant_id in ending:
             self._live.pop(grant_id, None)
         return len(ending)
