@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from pds_lite.cli.typed import as_typed, default_data_dir
+from pds_lite.cli.typed import as_typed, default_data_dir, remedy
 from pds_lite.errors import PdsError
 
 COMMANDS = {
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_unwritten()  # the reader of our output went away (`| head`): nothing to say
     except OSError as problem:
         where = f": {problem.filename}" if problem.filename else ""
-        _complain(f"{problem.strerror or problem}{where}")
+        _complain(f"{problem.strerror or problem}{where}", remedy(problem, words))
         _drop_unwritten()
     except KeyboardInterrupt:
         return 130
@@ -82,9 +82,8 @@ def _run(words: list[str]) -> int:
     try:
         return int(run(arguments))
     except PdsError as problem:
-        _complain(as_typed(problem.message or problem.error, arguments.data_dir))
-        if problem.hint:
-            print(f"  try: {as_typed(problem.hint, arguments.data_dir)}", file=sys.stderr)
+        texts = (as_typed(text, arguments.data_dir) for text in (problem.message or problem.error, problem.hint))
+        _complain(*texts)
         return 1
 
 
@@ -100,5 +99,7 @@ def _load(command: str) -> ModuleType:
         gc.enable()
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, hint: str) -> None:
     print(f"pds-lite: {message}", file=sys.stderr)
+    if hint:
+        print(f"  try: {hint}", file=sys.stderr)

@@ -7,6 +7,7 @@ LMDB's lock.mdb and our store.lock. What the tables mean is the business of the 
 """
 
 import asyncio
+import errno
 import os
 import sys
 import tempfile
@@ -42,6 +43,7 @@ _GIVE_BACK_BYTES = 8 << 20
 """How much the file grows before its mapped pages are given back: an import would count all of it as memory."""
 _IS_64_BIT = sys.maxsize > 1 << 32
 _DOCTOR = "pds-lite doctor --store"
+_NOT_OURS_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL_MESSAGES = tuple(os.strerror(code) for code in FULL_ERRORS)
 
 
@@ -99,7 +101,7 @@ class Store:
         """Open or create the store for writing, alone, and bring it to the current format.
 
         Raises ConfigError on a network file system, Unavailable (StoreInUse) beside another writer, StoreBroken for a
-        damaged store or one of a newer format, StoreFull.
+        damaged store or one of a newer format, StoreFull, OSError where this user may not write.
         """
         limits = limits or StoreLimits()
         lock_file = environment = None
@@ -306,7 +308,7 @@ def _full() -> StoreFull:
 
 def _raise_as_fault(problem: BaseException) -> None:
     """Raises a PdsError for what LMDB or the disk says while the store is opened; nothing for any other error."""
-    if not isinstance(problem, lmdb.Error | OSError):
+    if not isinstance(problem, lmdb.Error | OSError) or getattr(problem, "errno", None) in _NOT_OURS_TO_WRITE:
         return
     if isinstance(problem, lmdb.MapFullError) or _tells_of_a_full_disk(problem):
         raise _full() from problem

@@ -1,7 +1,9 @@
 """The command line: its contract, with and without a daemon, and what it says when something is wrong."""
 
+import errno
 import json
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -186,6 +188,31 @@ def test_advice_names_the_program_as_it_was_called_and_the_box_it_is_about(
     assert "try: pds-lite init --hostname" in run("status")[1]
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "sudo -u {owner} pds-lite status --data-dir {box}"),
+        (errno.EROFS, "Mount it for writing."),
+        (errno.ENOSPC, "Make room on the disk"),
+    ],
+)
+def test_a_store_that_may_not_be_opened_is_said_with_the_remedy(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    box = tmp_path / "box"
+    init(run, box)
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+
+    def refuse(folder: Path) -> int:
+        raise OSError(number, os.strerror(number), str(folder / "store.lock"))
+
+    monkeypatch.setattr("pds_lite.storage.store.take_lock", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    status, text = run("status", "--data-dir", box)
+    assert status == 1
+    assert "try: " + told.format(owner=owner, box=box) in text
+
+
 def test_an_empty_line_is_no_password(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init(run, tmp_path / "box")
     monkeypatch.setattr("sys.stdin", __import__("io").StringIO("\n"))
@@ -308,7 +335,10 @@ def test_output_that_nobody_takes_is_a_failure_in_our_own_words() -> None:
     reader, pipe = os.pipe()
     os.close(reader)
     with Path("/dev/full").open("w") as full, os.fdopen(pipe, "w") as broken:
-        for output, complaint in ((full, b"pds-lite: No space left on device\n"), (broken, b"")):
+        for output, complaint in (
+            (full, b"pds-lite: No space left on device\n  try: Make room on the disk.\n"),
+            (broken, b""),
+        ):
             done = subprocess.run(
                 command, cwd=CHECKOUT, env=environment(), stdout=output, stderr=subprocess.PIPE, check=False
             )
