@@ -78,7 +78,8 @@ async def doctor(services: Services, _parameters: Parameters, _channel: Channel)
     if services.repo.read_only is not None:
         problems.append(("read_only", f"the box does not write: {services.repo.read_only}"))
     if not config.dev and not services.clock.trusted():
-        problems.append(("clock", "nothing confirms the clock: no time server reached, no hardware clock"))
+        text = "nothing confirms the clock (no time server reached, no hardware clock)"
+        problems.append(("clock", f"{text}: sudo timedatectl set-ntp true"))
     if services.key_rotation.is_unfinished:
         problems.append(("key_rotation", "a rotation of the signing key is unfinished: pds-lite identity rotate-key"))
     if services.mailer.trouble is not None:

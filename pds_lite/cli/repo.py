@@ -58,22 +58,32 @@ def _export(arguments: argparse.Namespace) -> Any:
     target: Path = arguments.file
     if str(target) == "-":
         return daemon.run(arguments.data_dir, "repo.export", receive=_writer(sys.stdout.buffer))
-    if target.exists() and not target.is_file():
-        with _writing(target, target) as device:  # a pipe or a device, which a rename would take away
+    partial = _neighbour(target)
+    if partial is None:
+        with _writing(target, target) as device:
             return daemon.run(arguments.data_dir, "repo.export", receive=_writer(device))
-    target = target.resolve()
-    if not target.parent.is_dir():
-        raise BadInput(f"there is no folder {target.parent}", hint=f"mkdir -p {shlex.quote(str(target.parent))}")
-    partial = target.with_name(f".{target.name}.partial")
     try:
         with _writing(partial, target) as file:
             answer = daemon.run(arguments.data_dir, "repo.export", receive=_writer(file))
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(target)
+        partial.rename(target.resolve())
     finally:
         partial.unlink(missing_ok=True)
     return answer
+
+
+def _neighbour(target: Path) -> Path | None:
+    """Where to write first; None for a pipe, a device or a folder, which a rename would take away or cannot replace."""
+    try:
+        if target.exists() and not target.is_file():
+            return None
+        folder = target.resolve().parent
+        if not folder.is_dir():
+            raise BadInput(f"there is no folder {folder}", hint=f"mkdir -p {shlex.quote(str(folder))}")
+    except PermissionError:
+        raise _forbidden("write", target, f"repo export - > {target}") from None
+    return folder / f".{target.name}.partial"
 
 
 def _reading(source: Path) -> BinaryIO:

@@ -146,13 +146,15 @@ def test_a_file_that_is_not_ours_to_touch_is_named_with_the_way_round(
     def refuse(*_words: Any, **_named: Any) -> Any:
         raise PermissionError(13, "Permission denied")  # root, who may run these tests, is refused nothing
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
-        status, text = run("repo", action, tmp_path / "my.car", "--data-dir", tmp_path / "box")
+    for name in (tmp_path / "my.car", Path("my.car")):
+        for refused in ("open", "exists" if action == "export" else "open"):  # the file, or the folder that it is in
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, refused, refuse)
+                status, text = run("repo", action, name, "--data-dir", tmp_path / "box")
 
-    assert status == 1
-    assert f"{tmp_path / 'my.car'}" in text
-    assert f"try: pds-lite repo --data-dir {tmp_path / 'box'} {pipe} {tmp_path / 'my.car'}" in text
+            assert status == 1
+            assert f" {name}\n" in text
+            assert f"try: pds-lite repo --data-dir {tmp_path / 'box'} {pipe} {name}" in text
 
 
 def test_an_export_into_a_pipe_leaves_the_pipe_there(run: Any, tmp_path: Path) -> None:
