@@ -257,6 +257,8 @@ class Config:
 
 
 _SETTINGS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if item.name != "data_dir"}
+_NO_SETTINGS = frozenset({"data_dir", "board_configs", "failpoint"})
+"""Variables with our prefix that are read elsewhere."""
 
 
 def load(
@@ -286,6 +288,13 @@ def load(
     config = Config(data_dir=data_dir, **values)
     _check_together(config)
     return config
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none. No error: others may use the prefix, too."""
+    names = {variable.removeprefix(PREFIX): variable for variable in environ if variable.startswith(PREFIX)}
+    unknown = {name.lower(): names[name] for name in sorted(names) if name.lower() not in (*_SETTINGS, *_NO_SETTINGS)}
+    return [f"{variable} is no setting{_nearest(name)}" for name, variable in unknown.items()]
 
 
 def write_initial(data_dir: Path, **settings: Any) -> Path:

@@ -178,6 +178,12 @@ def test_without_a_host_name_the_hint_says_what_to_do(tmp_path: Path) -> None:
     assert "pds-lite init" in caught.value.hint
 
 
+def test_a_misspelt_variable_is_named_but_stops_nothing(tmp_path: Path) -> None:
+    environ = {"PDS_LITE_BLOB_LIMT": "5", "PDS_LITE_DATA_DIR": "/x", "PDS_LITE_MDNS": "off", "HOME": "/"}
+    assert config.misspelt(environ) == ['PDS_LITE_BLOB_LIMT is no setting (did you mean "blob_limit"?)']
+    assert load(tmp_path, environ=environ, hostname="pds.example.com").blob_limit == 300 << 20
+
+
 def test_what_is_written_first_is_what_is_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     path = config.write_initial(

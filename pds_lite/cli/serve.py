@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     if _is_fresh(arguments.data_dir):
         _prepare(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for sentence in settings.misspelt(os.environ):
+        logging.warning("%s", sentence)
     asyncio.run(_serve(_config(arguments)))
     return 0
 
