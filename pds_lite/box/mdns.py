@@ -210,10 +210,17 @@ def _open_zeroconf(addresses: tuple[str, ...]) -> "AsyncZeroconf":
     from zeroconf import IPVersion
     from zeroconf.asyncio import AsyncZeroconf
 
+    logging.getLogger("zeroconf").addFilter(_without_trace)
     v4 = [text for text in addresses if ":" not in text]
     if v4:
         return AsyncZeroconf(interfaces=v4, ip_version=IPVersion.V4Only)
     return AsyncZeroconf(ip_version=IPVersion.V6Only)
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """A cable pulled out is a line in the log, to which zeroconf would add where in asyncio it noticed."""
+    record.exc_info = None
+    return True
 
 
 async def _browse(zeroconf: "AsyncZeroconf", seconds: float) -> list[FoundBox]:

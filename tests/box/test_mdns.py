@@ -1,5 +1,6 @@
 """Boxes on one LAN find each other and never harm each other: real multicast between network namespaces."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pds_lite import ujson
+from pds_lite.box import mdns
 
 DRIVER = Path(__file__).with_name("lan_box.py")
 ALICE = ("did:plc:aaaaaabbbbbbccccccddddddd", "alice.test")
@@ -159,3 +161,26 @@ def test_a_new_address_is_announced_and_the_old_one_is_not(lan):
         addresses = lan.discover(visitor).get("alice.test", {"addresses": []})["addresses"]
     assert "10.99.0.77" in addresses
     assert "10.99.0.1" not in addresses
+
+
+@pytest.mark.slow
+def test_plugged_in_again_the_box_is_back(lan):
+    host, visitor = lan.host(1), lan.host(2)
+    lan.announce(host, "alice", ALICE).stdout.readline()
+    _ip("-n", host, "link", "set", "eth0", "down")
+    _ip("-n", host, "addr", "flush", "dev", "eth0")
+    lan.find(visitor)
+    _ip("-n", host, "link", "set", "eth0", "up")
+    _ip("-n", host, "addr", "add", "10.99.0.1/24", "dev", "eth0")
+    _ip("-n", host, "route", "add", "default", "dev", "eth0")
+    lan.find(visitor, "alice.test")
+
+
+async def test_what_zeroconf_complains_of_is_a_line_without_a_trace(caplog):
+    await mdns.discover(0)
+    try:
+        raise OSError("Network is unreachable")
+    except OSError as problem:
+        logging.getLogger("zeroconf").warning("Error with socket: %s", problem, exc_info=problem)
+    assert "Error with socket: Network is unreachable" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -338,9 +338,9 @@ def test_an_app_password_moves_nothing_and_the_own_one_goes_on(world: World) -> 
 def test_the_command_line_says_what_has_happened_and_how_to_go_on(world: World) -> None:
     def migrate(*words: str, lines: str = "", status: int = 0) -> tuple[str, str]:
         done = subprocess.run(
-            [*COMMAND, "migrate", "--data-dir", str(world.new.data_dir), *words],
+            [*COMMAND, "migrate", *words],
             input=lines,
-            env=environment(),
+            env=environment({"PDS_LITE_DATA_DIR": str(world.new.data_dir)}),
             capture_output=True,
             text=True,
             check=False,
