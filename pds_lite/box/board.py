@@ -92,15 +92,18 @@ _LIMITS = {field.name: int for field in fields(Limits)}
 
 
 def configs_folder() -> Path | None:
-    """board_configs of the checkout, of the installation, or of PDS_LITE_BOARD_CONFIGS; None if there is none."""
+    """PDS_LITE_BOARD_CONFIGS, else board_configs of the checkout or of the installation; None if there is none.
+
+    Raises ConfigError if the one that was chosen is no folder.
+    """
     chosen = os.environ.get("PDS_LITE_BOARD_CONFIGS")
+    if chosen:
+        if not Path(chosen).is_dir():
+            raise ConfigError(f"PDS_LITE_BOARD_CONFIGS = {chosen!r}: there is no such folder")
+        return Path(chosen)
     places = (
-        [Path(chosen)]
-        if chosen
-        else [
-            Path(__file__).resolve().parents[2] / "board_configs",
-            Path(sys.prefix) / "share" / "pds-lite" / "board_configs",
-        ]
+        Path(__file__).resolve().parents[2] / "board_configs",
+        Path(sys.prefix) / "share" / "pds-lite" / "board_configs",
     )
     return next((place for place in places if place.is_dir()), None)
 

@@ -76,6 +76,8 @@ class Crawlers:
 
     def wrote(self) -> None:
         """A record changed: a relay that lost us should learn that there is something new."""
+        if not self._crawlable():
+            return
         now = self._clock.monotonic()
         if self._wrote_at is None or now - self._wrote_at >= AFTER_WRITE_S:
             self._wrote_at = now
@@ -105,7 +107,6 @@ class _Relay:
         """Asks whenever there is a reason."""
         while True:
             await self._wait_for_reason()
-            self._wanted.clear()
             await self._ask()
 
     async def _wait_for_reason(self) -> None:
@@ -131,9 +132,10 @@ class _Relay:
         return lost
 
     async def _ask(self) -> None:
-        """Tries until the relay took the request."""
+        """Tries until the relay took the request; a new reason to ask does not wait for the pause to end."""
         pause = FIRST_RETRY_S
         while True:
+            self._wanted.clear()
             try:
                 await request_crawl(self._http, self._relay, self._hostname)
             except PdsError as problem:
@@ -141,5 +143,8 @@ class _Relay:
             else:
                 log.info("%s was asked to crawl %s", self._relay, self._hostname)
                 return
-            await asyncio.sleep(pause)
-            pause = min(LAST_RETRY_S, pause * 2)
+            try:
+                await asyncio.wait_for(self._wanted.wait(), pause)
+                pause = FIRST_RETRY_S
+            except TimeoutError:
+                pause = min(LAST_RETRY_S, pause * 2)

@@ -75,3 +75,9 @@ def test_no_board_is_named_in_the_code():
     for source in (CONFIGS.parent / "pds_lite").rglob("*.py"):
         text = source.read_text()
         assert not [name for name in names if name in text and name != "any machine"], source
+
+
+def test_a_chosen_folder_that_is_not_there_is_no_reason_to_take_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("PDS_LITE_BOARD_CONFIGS", str(tmp_path / "misspelt"))
+    with pytest.raises(ConfigError, match="misspelt"):
+        board.detect(tmp_path)

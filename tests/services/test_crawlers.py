@@ -93,6 +93,24 @@ def test_writes_ask_at_most_every_twenty_minutes(relays: _Relays) -> None:
     run(story())
 
 
+def test_an_activation_does_not_wait_for_the_end_of_a_long_pause(
+    relays: _Relays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY_S", 3600.0)
+    relays.failing["one"] = 1
+
+    async def story() -> None:
+        service = made(Clock(), "one")
+        service.start()
+        await until(lambda: len(relays.asked) >= 1)
+        service.ask_now()
+        await until(lambda: len(relays.asked) >= 2)
+        await service.stop()
+        assert len(relays.asked) == 2
+
+    run(story())
+
+
 def test_who_took_the_request_is_asked_again_later_since_it_may_have_ignored_it(
     relays: _Relays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +144,7 @@ def test_a_box_that_nobody_could_crawl_asks_nobody(relays: _Relays) -> None:
         service = Crawlers(http, Clock(), ["one"], "pds.example.com", crawlable=lambda: False)
         service.start()
         service.ask_now()
+        service.wrote()
         await asyncio.sleep(0.05)
         await service.stop()
         assert relays.asked == []
