@@ -64,7 +64,7 @@ from pds_lite.services.sign_up import SignUp
 from pds_lite.services.takedowns import Takedowns
 from pds_lite.services.throttle import Throttle
 from pds_lite.storage import migration_store
-from pds_lite.storage.blob_store import BlobStore
+from pds_lite.storage.blob_store import BLOB_FOLDER, BlobStore
 from pds_lite.storage.store import STORE_FOLDER, Store, StoreLimits
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BLOBS_FOLDER = "blobs"
 HOUSEKEEPING_S = 60.0
 PUBLISH_RETRY_S = (30.0, 3600.0)
 """First and longest wait between attempts to publish a DID that was made offline."""
@@ -252,7 +251,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
     proxy = Proxy(http, ProxyTargets(config, identity), service_auth)
     recent = RecentRecords(store, repo)
     views = LocalViews(config.public_url, accounts, recent, proxy)
-    blobs = Blobs(store, BlobStore(config.data_dir / BLOBS_FOLDER), clock, config.blob_limit)
+    blobs = Blobs(store, BlobStore(config.data_dir / BLOB_FOLDER), clock, config.blob_limit)
     importer = RepoImport(store, repo, identity, clock, config.data_dir, config.import_limit)
     takedowns = Takedowns(store, accounts, sessions)
     deletion = AccountDeletion(

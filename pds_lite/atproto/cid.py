@@ -105,14 +105,6 @@ class Cid(bytes):
         except BadData as problem:
             raise BadSyntax(f"not a CID: {problem.message}") from None
 
-    @classmethod
-    def parse_blessed(cls, text: str) -> Self:
-        """A CID in the one text form atproto writes: base32, and of a kind that `is_blessed`. Raises BadSyntax."""
-        cid = cls.parse(text)
-        if text[0] != "b" or not cid.is_blessed:
-            raise BadSyntax("not a CID of the kind atproto uses")
-        return cid
-
     @property
     def is_blessed(self) -> bool:
         """Version 1, sha2-256, codec dag-cbor or raw."""

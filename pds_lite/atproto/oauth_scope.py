@@ -16,9 +16,6 @@ from urllib.parse import quote, unquote
 
 from pds_lite.atproto.syntax import is_account_did, is_nsid
 
-MAX_SCOPE_TEXT = 16_384
-"""Characters of a whole scope parameter."""
-
 ATPROTO = "atproto"
 GENERIC = "transition:generic"
 EMAIL = "transition:email"

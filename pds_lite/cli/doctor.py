@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _store_problems(data_dir: Path) -> Iterator[dict[str, str]]:
     from pds_lite.services import key_store
+    from pds_lite.storage.blob_store import BLOB_FOLDER
     from pds_lite.storage.check import check_store
     from pds_lite.storage.store import STORE_FOLDER, Store
 
@@ -55,7 +56,7 @@ def _store_problems(data_dir: Path) -> Iterator[dict[str, str]]:
             own_key = keys.signing.did_key if keys is not None else None
         except StoreBroken as problem:
             yield {"code": "keys", "text": problem.message}
-        for found in check_store(store, data_dir / "blobs", own_key):
+        for found in check_store(store, data_dir / BLOB_FOLDER, own_key):
             yield {"code": found.code, "text": found.text}
     finally:
         store.close()

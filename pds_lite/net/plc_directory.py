@@ -1,6 +1,5 @@
 """The did:plc directory over HTTP. A failure says what was asked and what came back; a tombstone has its own name."""
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,13 +34,6 @@ class PlcDirectory:
         if not isinstance(log, list):
             raise UpstreamFailure(f"{self.url} answered no list as the audit log of {did}")
         return log
-
-    async def last_operation(self, did: str) -> Mapping[str, Any]:
-        """The signed operation in force, unchecked."""
-        op = await self._get(did, "/log/last", MAX_DOCUMENT)
-        if not isinstance(op, dict):
-            raise UpstreamFailure(f"{self.url} answered no operation for {did}")
-        return op
 
     async def submit(self, did: str, op: Operation) -> None:
         """Publishes a signed operation. Raises UpstreamFailure with the directory's own words when it refuses."""

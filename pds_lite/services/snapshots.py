@@ -72,13 +72,6 @@ class Snapshot:
             start = bisect_right(self._paths, path)
             return [(changed, self._old[changed]) for changed in self._paths[start:]]
 
-    def value_of(self, path: bytes, stored: Record | None) -> Record | None:
-        """The value in this view of a record that a transaction, open now, shows as `stored`. Raises SnapshotLost."""
-        with self._lock:
-            if self.broken:
-                raise SnapshotLost("The repository changed too much while it was exported; ask again")
-            return self._old.get(path, stored)
-
 
 class Snapshots:
     """The durable head and all views of it."""

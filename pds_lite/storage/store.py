@@ -189,10 +189,6 @@ class Store:
         self._submit(Job(fn, label, use_reserve, future, None))
         return future.result()
 
-    def used_and_file_bytes(self) -> tuple[int, int]:
-        """Bytes up to the last page in use, and the size of the data file."""
-        return self._used_bytes(), (self.folder / DATA_FILE).stat().st_size
-
     def give_back_pages(self) -> None:
         """Lets go of what reading has mapped; for those who have looked at much of the store."""
         resident.give_back(self.folder / DATA_FILE)

@@ -19,10 +19,9 @@ def directory(path, answer):
     return PlcDirectory(Web({f"{PLC}/{DID}{path}": answer}), PLC + "/")
 
 
-async def test_documents_logs_and_operations_pass_through():
+async def test_documents_and_logs_pass_through():
     assert await directory("", (200, b'{"id":"x"}')).document(DID) == {"id": "x"}
     assert await directory("/log/audit", (200, b"[1]")).audit_log(DID) == [1]
-    assert await directory("/log/last", (200, b'{"prev":null}')).last_operation(DID) == {"prev": None}
 
 
 @pytest.mark.parametrize(
@@ -46,8 +45,6 @@ async def test_a_failure_says_what_came_back(answer, kind, name, words):
 async def test_answers_of_the_wrong_shape_are_refused():
     with pytest.raises(UpstreamFailure, match="no list"):
         await directory("/log/audit", (200, b"{}")).audit_log(DID)
-    with pytest.raises(UpstreamFailure, match="no operation"):
-        await directory("/log/last", (200, b"[]")).last_operation(DID)
 
 
 async def test_an_operation_is_posted_as_json_and_a_refusal_keeps_the_directorys_words():
@@ -83,6 +80,5 @@ async def test_a_real_directory_is_read_and_written(reference_node):
             await real.submit(did, {**genesis, "prev": "x"})
         await real.submit(did, genesis)
         assert did_doc.parse(await real.document(did), did).handle == "alice.test"
-        assert await real.last_operation(did) == genesis
         assert plc.audit(did, await real.audit_log(did)).last == genesis
         await http.close()

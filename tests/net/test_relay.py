@@ -10,7 +10,7 @@ import pytest
 
 from pds_lite.errors import UpstreamFailure
 from pds_lite.net.http_client import HttpClient
-from pds_lite.net.relay import HostStatus, host_status, request_crawl
+from pds_lite.net.relay import request_crawl
 from tests.net.scripted_server import Visit, scripted
 
 
@@ -43,24 +43,3 @@ def test_a_crawl_is_asked_for_by_host_name() -> None:
 def test_a_refusal_carries_the_relays_reason() -> None:
     with pytest.raises(UpstreamFailure, match="400 host is banned"):
         ask(request_crawl, b'{"error":"HostBanned","message":"host is banned"}', 400)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "found"),
-    [
-        (b'{"hostname":"pds.example.com","status":"active","seq":5,"accountCount":1}', 200, HostStatus("active", 5, 1)),
-        (b'{"hostname":"pds.example.com"}', 200, HostStatus("unknown", None, None)),
-        (b'{"status":5,"seq":"x"}', 200, HostStatus("unknown", None, None)),
-        (b"not json", 200, HostStatus("unknown", None, None)),
-        (b'{"error":"HostNotFound"}', 400, HostStatus("unknown", None, None)),
-    ],
-)
-def test_what_a_relay_says_about_a_host(body: bytes, status: int, found: HostStatus) -> None:
-    answer, (line, _, _) = ask(host_status, body, status)
-    assert answer == found
-    assert line == "GET /xrpc/com.atproto.sync.getHostStatus?hostname=pds.example.com HTTP/1.1"
-
-
-def test_any_other_answer_is_an_upstream_failure() -> None:
-    with pytest.raises(UpstreamFailure, match="501"):
-        ask(host_status, b'{"error":"MethodNotImplemented"}', 501)
