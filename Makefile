@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
+PORT   ?= 2583
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -10,8 +11,8 @@ BIN    := $(VENV)/bin
 help:           ## list these targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-run: $(VENV)/.installed  ## start a box on port 2583 with its data in ./data, and say what to do next
-	$(BIN)/pds-lite serve --data-dir $(DATA) --port 2583 --dev
+run: $(VENV)/.installed  ## start a box on port 2583 (PORT=...) with its data in ./data (DATA=...), and say what is next
+	$(BIN)/pds-lite serve --data-dir $(DATA) --port $(PORT) --dev
 
 test: $(VENV)/.dev       ## all tests but the interop ones
 	$(BIN)/pytest -m "not interop and not crash"

@@ -147,17 +147,28 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
         assert me["handle"] == "me.test"
 
 
-def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path, prepared: bool) -> None:
+    """Before a box is made for it: the port is part of that box's URL for good."""
+    box = tmp_path / "box"
+    if prepared:
+        words = ["init", "--data-dir", str(box), "--hostname", "localhost:2583", "--dev", "--empty"]
+        subprocess.run([sys.executable, "-m", "pds_lite", *words], env=ENVIRONMENT, capture_output=True, check=True)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        words = ["serve", "--data-dir", str(tmp_path / "box"), "--port", str(port), "--dev"]
+        words = ["serve", "--data-dir", str(box), "--dev"]
         ended = subprocess.run(
-            [sys.executable, "-m", "pds_lite", *words], env=ENVIRONMENT, capture_output=True, timeout=60, check=False
+            [sys.executable, "-m", "pds_lite", *words],
+            env={**ENVIRONMENT, "PDS_LITE_PORT": str(port)},
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
 
     assert ended.returncode == 1
-    assert b"cannot listen on 127.0.0.1 port" in ended.stderr
+    assert b"cannot listen on 127.0.0.1 port %d: Address already in use\n" % port in ended.stderr
     assert b"Traceback" not in ended.stderr
+    assert box.exists() == prepared
 
 
 def test_a_unix_socket_of_another_server_or_no_place_for_one_is_told_in_a_sentence(tmp_path: Path) -> None:

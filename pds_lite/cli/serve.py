@@ -11,10 +11,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pds_lite import config as settings
 from pds_lite import cores, ujson
-from pds_lite.app import build, open_box
+from pds_lite.app import build, listen, open_box
 from pds_lite.box import readiness, setup
 from pds_lite.cli.typed import as_typed
 from pds_lite.config import Config
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for sentence in settings.misspelt(os.environ):
         logging.warning("%s", sentence)
-    asyncio.run(_serve(_config(arguments)))
+    asyncio.run(_serve(settings.load(arguments.data_dir, overrides=_overrides(arguments))))
     return 0
 
 
@@ -60,18 +61,14 @@ async def _serve(config: Config) -> None:
         await app.stop()
 
 
-def _config(arguments: argparse.Namespace) -> Config:
-    overrides = {
-        name: value
-        for name, value in (
-            ("host", arguments.host),
-            ("port", arguments.port),
-            ("dev", True if arguments.dev else None),
-            ("mdns", False if arguments.no_mdns else None),
-        )
-        if value is not None
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gives; None where it says nothing."""
+    return {
+        "host": arguments.host,
+        "port": arguments.port,
+        "dev": True if arguments.dev else None,
+        "mdns": False if arguments.no_mdns else None,
     }
-    return settings.load(arguments.data_dir, overrides=overrides)
 
 
 def _is_fresh(data_dir: Path) -> bool:
@@ -85,9 +82,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from pds_lite.cli.init import flush_output, print_prepared
 
     data_dir: Path = arguments.data_dir
-    port = arguments.port or DEFAULT_PORT
     if not (data_dir / settings.FILE_NAME).exists():
-        settings.write_initial(data_dir, hostname=f"localhost:{port}", dev=True)
+        place = settings.load(data_dir, overrides=_overrides(arguments) | {"hostname": "localhost", "dev": True})
+        if place.unix_socket is None:
+            listen(place.host, place.port).close()  # the port becomes part of the identity: it must be ours to have
+        settings.write_initial(data_dir, hostname=f"localhost:{place.port}", dev=True)
     hostname = settings.load(data_dir).hostname
 
     def show(prepared: setup.Prepared) -> None:

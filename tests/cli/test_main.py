@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -306,7 +307,9 @@ def test_no_power_cut_leaves_an_account_whose_recovery_key_nobody_has_seen(tmp_p
     command = [sys.executable, "-m", "pds_lite", words[0], "--data-dir", str(tmp_path / "box"), *words[1:]]
     output = tmp_path / "output"
     with output.open("w") as file:
-        settings = environment({"PDS_LITE_FAILPOINT": "account.stored"})
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = str(probe.getsockname()[1])
+        settings = environment({"PDS_LITE_FAILPOINT": "account.stored", "PDS_LITE_PORT": port})
         killed = subprocess.run(
             command, cwd=CHECKOUT, env=settings, stdout=file, stderr=subprocess.PIPE, timeout=60, check=False
         )
