@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pds_lite.errors import Forbidden, Unauthorized
+from pds_lite.atproto.service_auth import names_method
+from pds_lite.errors import Forbidden, OAuthError, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,10 @@ class Access(Enum):
     """Anyone; the Authorization header is not looked at."""
     OPTIONAL = "optional"
     """Anyone; a session, if shown, must be good and is given to the handler."""
+    LENIENT = "lenient"
+    """Anyone; a session, if shown and good, is given to the handler. Any other credential counts for nothing: clients
+    show what they have to whatever host they read from, and what is public stays so.
+    """
     SESSION = "session"
     """Any session of the account, app passwords too."""
     OWNER = "owner"
@@ -190,7 +195,7 @@ MOVING_OUT = frozenset(
 )
 """What a session of an account that is taken down may call: the reference's methods with the scope takendown."""
 
-_NEEDS_NOTHING = frozenset({Access.OPTIONAL, Access.OPTIONAL_SERVICE})
+_NEEDS_NOTHING = frozenset({Access.OPTIONAL, Access.LENIENT, Access.OPTIONAL_SERVICE})
 _TAKES_SESSION = frozenset({Access.OPTIONAL, Access.SESSION, Access.OWNER, Access.SESSION_OR_SERVICE})
 _TAKES_SERVICE = frozenset({Access.SERVICE, Access.SESSION_OR_SERVICE, Access.OPTIONAL_SERVICE})
 _TAKES_REFRESH = frozenset({Access.REFRESH, Access.REFRESH_EXPIRED})
@@ -221,6 +226,11 @@ class AccessControl:
             if access in _NEEDS_NOTHING:
                 return NOBODY
             raise Unauthorized("Authentication Required", error="AuthMissing")
+        if access is Access.LENIENT:
+            try:
+                return await self.authenticate(authorization, Access.OPTIONAL, nsid, dpop)
+            except (Unauthorized, OAuthError):
+                return NOBODY
         scheme, _, credential = authorization.partition(" ")
         if len(authorization) > MAX_HEADER:
             raise _wrong("The Authorization header is too long")
@@ -245,6 +255,8 @@ class AccessControl:
             return self._sessions.check_refresh(token, allow_expired=access is Access.REFRESH_EXPIRED)
         if access in _TAKES_SERVICE:
             own_account = access is Access.SESSION_OR_SERVICE
+            if own_account and not names_method(token):
+                raise _wrong("Token could not be verified")
             return await self._service_auth.accept(token, nsid, only_own_account=own_account)
         if access is Access.ADMIN:  # the reference's answer to any other credential
             raise Unauthorized("Authentication Required", error="AuthenticationRequired")

@@ -143,7 +143,7 @@ def _readable_repo(services: Services, call: Call) -> Account:
     return account
 
 
-@query(_NS + "getRecord", access=Access.OPTIONAL)
+@query(_NS + "getRecord", access=Access.LENIENT)
 async def get_record(services: Services, call: Call) -> Reply:
     """One record; of a repository that is not here the AppView's, since clients ask their own host for everybody's."""
     params = call.params
@@ -156,7 +156,7 @@ async def get_record(services: Services, call: Call) -> Reply:
     return Reply(body, _JSON)
 
 
-@query(_NS + "listRecords", access=Access.OPTIONAL)
+@query(_NS + "listRecords", access=Access.LENIENT)
 async def list_records(services: Services, call: Call) -> Reply:
     """A page of a collection, newest key first unless `reverse`."""
     params = call.params
@@ -172,7 +172,7 @@ async def list_records(services: Services, call: Call) -> Reply:
     return Reply(body, _JSON)
 
 
-@query(_NS + "describeRepo", access=Access.OPTIONAL)
+@query(_NS + "describeRepo", access=Access.LENIENT)
 async def describe_repo(services: Services, call: Call) -> dict[str, Any]:
     """Handle, DID document and the collections in use."""
     account = _readable_repo(services, call)

@@ -129,7 +129,7 @@ def subscription(nsid: str) -> Callable[[Subscription], Subscription]:
 
 
 def _method(nsid: str, verb: str, access: Access, oauth: str | None) -> Callable[[Handler], Handler]:
-    if access is Access.OPTIONAL:
+    if access in (Access.OPTIONAL, Access.LENIENT):
         oauth = ANY_SCOPE  # whoever may read without credentials may with any
 
     def register(handler: Handler) -> Handler:

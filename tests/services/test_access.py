@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pds_lite.atproto import service_auth
+from pds_lite.atproto.crypto import K256Key
 from pds_lite.clock import Clock
 from pds_lite.errors import Unauthorized
 from pds_lite.services import key_store
@@ -17,15 +19,16 @@ from pds_lite.services.sessions import Sessions
 from pds_lite.storage.store import Store
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+SERVICE_TOKEN = service_auth.mint(K256Key.generate(b"\1" * 40), DID, "did:web:a.example", "x", 0, 60, "jti")
 SERVICE = Principal(Kind.SERVICE, "did:web:video.example.com", lxm="x")
 ADMIN = "Basic " + b64encode(b"admin:a:secret").decode()
 
 
 class ServiceAuth:
-    """Accepts the token "service" only."""
+    """Accepts SERVICE_TOKEN only."""
 
     async def accept(self, token: str, nsid: str, *, only_own_account: bool = False) -> Principal:
-        if token != "service":
+        if token != SERVICE_TOKEN:
             raise Unauthorized("no", error="BadJwt")
         return SERVICE
 
@@ -44,20 +47,21 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccessCont
             "owner": f"Bearer {owner.access_jwt}",
             "app": f"bearer  {app.access_jwt}",
             "refresh": f"Bearer {owner.refresh_jwt}",
-            "service": "Bearer service",
+            "service": f"Bearer {SERVICE_TOKEN}",
             "admin": ADMIN,
         }
 
     headers = asyncio.run(open_all())
-    service_auth: Any = ServiceAuth()
+    accepting: Any = ServiceAuth()
     no_oauth: Any = None
-    yield AccessControl(config, sessions, service_auth, no_oauth), headers
+    yield AccessControl(config, sessions, accepting, no_oauth), headers
     store.close()
 
 
 OPENED_BY = {
     Access.PUBLIC: {"owner", "app", "refresh", "service", "admin"},
     Access.OPTIONAL: {"owner", "app"},
+    Access.LENIENT: {"owner", "app"},
     Access.SESSION: {"owner", "app"},
     Access.OWNER: {"owner"},
     Access.REFRESH: {"refresh"},
@@ -67,7 +71,7 @@ OPENED_BY = {
     Access.SESSION_OR_SERVICE: {"owner", "app", "service"},
     Access.OPTIONAL_SERVICE: {"service"},
 }
-WITHOUT = {Access.PUBLIC, Access.OPTIONAL, Access.OPTIONAL_SERVICE}
+WITHOUT = {Access.PUBLIC, Access.OPTIONAL, Access.LENIENT, Access.OPTIONAL_SERVICE}
 
 
 @pytest.mark.parametrize("access", list(Access))
@@ -82,6 +86,8 @@ def test_the_table_of_who_may_call_what(shown: tuple[AccessControl, dict[str, st
         principal = asyncio.run(ask())
         expected = Kind.NOBODY if access is Access.PUBLIC else Kind({"app": "app-password"}.get(kind, kind))
         assert principal.kind is expected
+    elif access is Access.LENIENT:
+        assert asyncio.run(ask()) == NOBODY
     else:
         with pytest.raises(Unauthorized) as refused:
             asyncio.run(ask())
@@ -119,9 +125,10 @@ def test_without_a_credential(shown: tuple[AccessControl, dict[str, str]], acces
         "Bearer \ud800",
     ],
 )
-def test_malformed_credentials_are_refused_everywhere(shown: tuple[AccessControl, dict[str, str]], header: str) -> None:
+def test_malformed_credentials_open_nothing(shown: tuple[AccessControl, dict[str, str]], header: str) -> None:
     control, _headers = shown
-    for access in set(Access) - {Access.PUBLIC}:
+    assert asyncio.run(control.authenticate(header, Access.LENIENT, "x")) == NOBODY
+    for access in set(Access) - {Access.PUBLIC, Access.LENIENT}:
         with pytest.raises(Unauthorized):
             asyncio.run(control.authenticate(header, access, "x"))
 
