@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import plc
 from pds_lite.atproto.commit import decode_commit, verify_commit
+from pds_lite.atproto.syntax import is_handle
 from pds_lite.errors import BadCommit, BadInput, NotFound, PdsError, Unauthorized, UpstreamFailure
 from pds_lite.services import passwords
 from pds_lite.services.own_document import own_document, waiting_operations
@@ -43,7 +44,9 @@ MAX_PASSWORD = 256
 MAX_PASSWORD_SHOWN = 512
 """Characters of a password at sign-in; longer ones are not hashed at all."""
 
-_EMAIL = re.compile(r"[^@\s<>,;]{1,64}@[^@\s<>,;]{1,189}")
+_ATOM = r"[\w!#$%&'*+/=?^`{|}~-]+"
+_EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?P<host>.{{3,189}})", re.ASCII)
+"""RFC 5321's Dot-string at a host name; without quotes, comments and address literals, which are mistakes today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +307,9 @@ class Accounts:
 
 
 def check_email(email: str) -> None:
-    """Raises BadInput for what is not one address."""
-    if not _EMAIL.fullmatch(email) or not email.isascii():
+    """Raises BadInput for what is not one address, or of a host without a dot: that is a mistyped one."""
+    parts = _EMAIL.fullmatch(email)
+    if parts is None or not is_handle(parts["host"]):
         raise BadInput("This email address is not supported, please use a different email.")
 
 

@@ -15,9 +15,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from pds_lite.errors import BadInput, NotFound, PdsError, Unauthorized
-from pds_lite.services import codes, passwords
-from pds_lite.services.account import MAX_PASSWORD_SHOWN, check_email, hash_new_password
+from pds_lite.errors import BadInput, NotFound, PdsError
+from pds_lite.services import codes
+from pds_lite.services.account import check_email, hash_new_password
 from pds_lite.services.codes import Purpose
 
 if TYPE_CHECKING:
@@ -138,17 +138,9 @@ class AccountFlows:
             password_hash, lambda txn: self._codes.spend(txn, Purpose.RESET_PASSWORD, code)
         )
 
-    async def delete_account(self, did: str, password: str, code: str) -> None:
-        """For deleteAccount. Raises BadInput (InvalidToken, ExpiredToken), Unauthorized for a wrong password."""
-        if len(password) > MAX_PASSWORD_SHOWN:
-            raise Unauthorized("Password too long. Consider resetting your password.")
-        account = self._accounts.account
-        if account is None or account.did != did:
-            raise BadInput("account not found")
-        # The code first: otherwise strangers could guess passwords here, past the throttle of signing in.
+    async def delete_account(self, did: str, code: str) -> None:
+        """For deleteAccount, by somebody who showed the password. Raises BadInput (InvalidToken, ExpiredToken)."""
         await self._codes.check(Purpose.DELETE_ACCOUNT, code)
-        if not await passwords.verify_password(account.password_hash, password):
-            raise Unauthorized("Invalid did or password")
         await self._deletion.delete(did, lambda txn: self._codes.spend(txn, Purpose.DELETE_ACCOUNT, code))
 
 

@@ -13,6 +13,7 @@ from pds_lite.services import passwords
 from pds_lite.services.access import Access
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Purpose
+from pds_lite.services.sign_in import Caller
 from pds_lite.xrpc.router import Call, procedure, query
 
 _NS = "com.atproto.server."
@@ -63,10 +64,15 @@ async def request_account_delete(services: Services, _call: Call) -> None:
 
 @procedure(_NS + "deleteAccount", access=Access.PUBLIC)
 async def delete_account(services: Services, call: Call) -> None:
-    """Deletes the account, by password and code."""
+    """Deletes the account, by password and code; the password is throttled and logged as at sign-in."""
     given = call.input
-    services.limits.check_login(given["did"], call.client)
-    await services.flows.delete_account(given["did"], given["password"], given["token"])
+    account = services.account.account
+    if account is None or account.did != given["did"]:
+        raise BadInput("account not found")
+    services.limits.check_login(account.did, call.client)
+    caller = Caller("app", call.client, call.headers.get("user-agent", ""))
+    await services.sign_in.confirm(caller, given["password"])
+    await services.flows.delete_account(account.did, given["token"])
 
 
 @procedure(_NS + "reserveSigningKey", access=Access.PUBLIC)

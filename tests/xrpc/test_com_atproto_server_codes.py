@@ -97,6 +97,38 @@ def test_a_confirmed_address_changes_only_with_a_code_and_the_new_one_is_unconfi
     assert box.log_in(identifier="new@example.com")["did"] == box.did
 
 
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "alice",
+        "alice@gmail",  # a mistyped host: no code would ever arrive
+        "alice@example..com",
+        "alice@-example.com",
+        "alice@[127.0.0.1]",
+        ".alice@example.com",
+        "al..ice@example.com",
+        "al ice@example.com",
+        "Alice <alice@example.com>",
+        "a@example.com,b@example.com",
+        "a@example.com\r\nBcc: b@example.com",
+        "\u00e4lice@example.com",
+        "x" * 65 + "@example.com",
+    ],
+)
+def test_what_is_no_address_is_refused(box: LiveBox, email: str) -> None:
+    token = box.token()
+    assert box.server("updateEmail", {"email": email}, token).error == (400, "InvalidRequest")
+    assert session(box, token)["email"] == EMAIL
+
+
+@pytest.mark.parametrize("email", ["a+b@example.com", "o'neil_1@mail.example.co", "pi@box.local"])
+def test_what_is_an_address_is_taken(box: LiveBox, email: str) -> None:
+    token = box.token()
+    assert box.server("updateEmail", {"email": email}, token).status == 200
+    assert session(box, token)["email"] == email
+
+
 def test_another_address_voids_the_codes_of_the_old_one(box: LiveBox) -> None:
     token = box.token()
     box.server("requestEmailConfirmation", token=token)
@@ -177,9 +209,21 @@ def test_deletion_needs_password_and_code(box: LiveBox) -> None:
     assert box.server("requestAccountDelete", token=token).status == 200
     shown = code(box, "delete_account")
 
-    assert box.server("deleteAccount", {**body, "password": "wrong", "token": shown}).error[0] == 401
+    for typed in (shown, "AAAAA-AAAAA"):
+        answer = box.server("deleteAccount", {**body, "password": "wrong", "token": typed})
+        assert answer.error == (401, "AuthenticationRequired")
+    assert services_of(box).sign_in.log.attempts()[0].reason == "The password was wrong"
     assert box.server("deleteAccount", {**body, "did": "did:plc:" + "a" * 24, "token": shown}).status == 400
     assert session(box, token)["did"] == box.did
+
+
+def test_guessing_the_password_by_deletion_is_throttled_like_signing_in(tmp_path: Path) -> None:
+    with live_box(tmp_path / "box") as limited:
+        body = {"did": limited.did, "password": "a guess", "token": "AAAAA-AAAAA"}
+        answers = [limited.server("deleteAccount", body).status for _ in range(31)]
+        assert answers == [401] * 30 + [429]
+        wanted = {"identifier": limited.did, "password": PASSWORD}
+        assert limited.server("createSession", wanted).error == (429, "RateLimitExceeded")
 
 
 def test_a_deleted_account_leaves_an_empty_box_that_takes_another(box: LiveBox) -> None:
