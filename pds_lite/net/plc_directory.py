@@ -14,6 +14,10 @@ MAX_AUDIT_LOG = 4 << 20
 """Bytes: more than five hundred operations of the largest size."""
 
 
+class OperationRefused(UpstreamFailure):
+    """The directory was asked, and says that the operation is not right."""
+
+
 class PlcDirectory:
     """A directory at `url` (scheme, host, perhaps a path): the owner's setting, which may lead into the LAN."""
 
@@ -36,7 +40,10 @@ class PlcDirectory:
         return log
 
     async def submit(self, did: str, op: Operation) -> None:
-        """Publishes a signed operation. Raises UpstreamFailure with the directory's own words when it refuses."""
+        """Publishes a signed operation.
+
+        Raises OperationRefused with the directory's own words, UpstreamFailure when it did not judge.
+        """
         response = await self._http.request(
             "POST",
             f"{self.url}/{quote(did, safe=':')}",
@@ -47,7 +54,9 @@ class PlcDirectory:
             configured=True,
         )
         if not 200 <= response.status < 300:
-            raise UpstreamFailure(f"{self.url} refused the operation for {did}: {_words(response)}")
+            judged = 400 <= response.status < 500 and response.status not in (408, 429)
+            failure = OperationRefused if judged else UpstreamFailure
+            raise failure(f"{self.url} refused the operation for {did}: {_words(response)}")
 
     async def _get(self, did: str, path: str, max_bytes: int) -> object:
         url = f"{self.url}/{quote(did, safe=':')}{path}"

@@ -20,6 +20,7 @@ from pds_lite.atproto import dag_cbor, plc
 from pds_lite.atproto.crypto import parse_did_key
 from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadInput, BadKey
+from pds_lite.net.plc_directory import OperationRefused
 from pds_lite.services.own_document import waiting_operations, with_handle
 from pds_lite.services.repo_writer import IdentityEvent
 from pds_lite.storage import failpoints, identity_store
@@ -111,12 +112,18 @@ class PlcAccount:
         return operation
 
     async def submit(self, operation: object) -> None:
-        """submitPlcOperation: publishes an operation that leaves the account here. Raises BadInput as the reference."""
+        """submitPlcOperation: publishes an operation that leaves the account here.
+
+        Raises BadInput as the reference, also for what the directory refuses; UpstreamFailure.
+        """
         async with self.changing:
             account = self._require_published()
             self._check_submitted(operation, account)
             assert isinstance(operation, dict)
-            await self._publish(account.did, operation)
+            try:
+                await self._publish(account.did, operation)
+            except OperationRefused as problem:  # whoever made it must mend it; trying again would not help
+                raise BadInput(problem.message) from None
         await self._repo.transact(None, [IdentityEvent(account.handle)])
 
     async def recommended(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pds_lite.atproto import did_doc, plc
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.errors import NotFound, UpstreamFailure
 from pds_lite.net.http_client import HttpClient
-from pds_lite.net.plc_directory import PlcDirectory
+from pds_lite.net.plc_directory import OperationRefused, PlcDirectory
 from tests.net.web import Web
 
 PLC = "https://plc.example.com"
@@ -52,8 +52,12 @@ async def test_an_operation_is_posted_as_json_and_a_refusal_keeps_the_directorys
     await PlcDirectory(web, PLC).submit(DID, {"type": "plc_tombstone"})
     assert web.asked == [("POST", f"{PLC}/{DID}", b'{"type":"plc_tombstone"}')]
 
-    with pytest.raises(UpstreamFailure, match=r"refused the operation.*400 'Invalid signature on op'"):
+    with pytest.raises(OperationRefused, match=r"refused the operation.*400 'Invalid signature on op'"):
         await directory("", (400, b'{"message":"Invalid signature on op"}')).submit(DID, {})
+    for status in (429, 500, 503):  # says nothing about the operation
+        with pytest.raises(UpstreamFailure) as failed:
+            await directory("", (status, b"{}")).submit(DID, {})
+        assert type(failed.value) is UpstreamFailure
 
 
 async def test_a_did_cannot_leave_its_place_in_the_url():

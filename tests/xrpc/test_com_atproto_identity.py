@@ -248,6 +248,10 @@ def test_an_operation_that_leads_away_is_not_submitted(published: LiveBox, direc
         assert (answer.status, answer.json["message"]) == (400, sentence)
     ended = plc.sign_op(plc.tombstone(before), rotation)
     assert published.post(NS + "submitPlcOperation", {"operation": ended}, token).json["message"] == "Invalid operation"
+    forged = {**before, "prev": str(plc.op_cid(before)), "sig": "A" * 86}
+    answer = published.post(NS + "submitPlcOperation", {"operation": forged}, token)
+    assert answer.error == (400, "InvalidRequest"), "what the directory refuses is the caller's to mend"
+    assert "refused the operation" in answer.json["message"]
     assert last(published, directory) == before
 
     fine = plc.sign_op(plc.update(before, {"alsoKnownAs": [f"at://{HANDLE}", "https://new.example.com"]}), rotation)
