@@ -7,13 +7,14 @@ claims, is atproto/service_auth. What must not be minted stands in the tables he
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from pds_lite.atproto import service_auth
 from pds_lite.atproto.service_auth import ServiceToken
-from pds_lite.atproto.syntax import is_did, is_nsid
+from pds_lite.atproto.syntax import is_account_did, is_nsid
 from pds_lite.errors import BadInput, PdsError, Unauthorized
 from pds_lite.services.access import Kind, Principal, is_privileged
 
@@ -53,6 +54,8 @@ PROTECTED = frozenset(
     }
 )
 """Account management: no service may hold a token for it."""
+_FRAGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+", re.ASCII)
+"""RFC 3986 3.5, but not empty."""
 _PROTECTED_LOWER = frozenset(nsid.lower() for nsid in PROTECTED)
 
 
@@ -158,6 +161,6 @@ class ServiceAuth:
 
 
 def is_audience(aud: str) -> bool:
-    """A DID, or a DID and a service fragment."""
+    """A did:plc or did:web, or one and a service fragment. Local hosts are fine: the owner may build a service."""
     did, mark, fragment = aud.partition("#")
-    return is_did(did) and (not mark or fragment.replace("_", "").replace("-", "").isalnum())
+    return is_account_did(did, dev=True) and (not mark or _FRAGMENT.fullmatch(fragment) is not None)

@@ -141,8 +141,8 @@ async def create_app_password(services: Services, call: Call) -> dict[str, Any]:
 
 @query(_NS + "listAppPasswords", access=Access.OWNER)
 async def list_app_passwords(services: Services, _call: Call) -> dict[str, Any]:
-    """Names and dates."""
-    rows = services.account.list_app_passwords()
+    """Names and dates, newest first."""
+    rows = reversed(services.account.list_app_passwords())
     return {
         "passwords": [
             {"name": row.name, "createdAt": iso_time(row.created_us), "privileged": row.privileged} for row in rows

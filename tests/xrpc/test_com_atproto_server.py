@@ -127,6 +127,13 @@ def test_app_passwords_open_narrower_sessions_and_end_with_them(box: LiveBox, to
     assert box.server("createSession", {"identifier": HANDLE, "password": made["password"]}).status == 401
 
 
+def test_app_passwords_are_listed_newest_first(box: LiveBox, token: str) -> None:
+    for name in ("older", "newer"):
+        assert box.server("createAppPassword", {"name": name}, token).status == 200
+    rows = box.get("com.atproto.server.listAppPasswords", token).json["passwords"]
+    assert [row["name"] for row in rows][:2] == ["newer", "older"]
+
+
 def service_token(box: LiveBox, token: str, **params: Any) -> Any:
     return box.get("com.atproto.server.getServiceAuth", token, **params)
 
@@ -155,11 +162,13 @@ def test_what_no_service_token_is_made_for(box: LiveBox, token: str) -> None:
     assert service_token(box, token, aud=aud, lxm="com.example.x", exp=now + 3700).error == (400, "BadExpiration")
     assert service_token(box, token, aud=aud, lxm="com.example.x", exp=now + 3500).status == 200
     assert service_token(box, token, aud=aud, lxm="com.atproto.server.deactivateAccount").status == 400
-    assert service_token(box, token, aud="nonsense").status == 400
+    for wrong in ("nonsense", "did:key:z6Mk", "did:web:example.com:path", f"{aud}#", f"{aud}#a#b", f"{aud}#a b"):
+        assert service_token(box, token, aud=wrong, lxm="com.example.x").error == (400, "InvalidRequest"), wrong
     for lxm in ("chat.bsky.convo.getLog", "com.atproto.server.createAccount"):
         assert service_token(box, phone, aud=aud, lxm=lxm).status == 400
         assert service_token(box, token, aud=aud, lxm=lxm).status == 200
-    assert service_token(box, token, aud=f"{aud}#svc", lxm="com.example.x").status == 200
+    for good in (f"{aud}#svc", f"{aud}#v1.0", "did:web:localhost%3A3000", box.did):
+        assert service_token(box, token, aud=good, lxm="com.example.x").status == 200, good
 
 
 def test_a_service_token_of_the_account_uploads_a_blob_and_does_nothing_else(box: LiveBox, token: str) -> None:
