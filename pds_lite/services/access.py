@@ -42,7 +42,7 @@ class Access(Enum):
     PUBLIC = "public"
     """Anyone; the Authorization header is not looked at."""
     OPTIONAL = "optional"
-    """Anyone; a session, if shown, must be good and is given to the handler."""
+    """Anyone; a session or the administrator's credential, if shown, must be good and is given to the handler."""
     LENIENT = "lenient"
     """Anyone; a session, if shown and good, is given to the handler. Any other credential counts for nothing: clients
     show what they have to whatever host they read from, and what is public stays so.
@@ -198,6 +198,7 @@ MOVING_OUT = frozenset(
 _NEEDS_NOTHING = frozenset({Access.OPTIONAL, Access.LENIENT, Access.OPTIONAL_SERVICE})
 _TAKES_SESSION = frozenset({Access.OPTIONAL, Access.SESSION, Access.OWNER, Access.SESSION_OR_SERVICE})
 _TAKES_SERVICE = frozenset({Access.SERVICE, Access.SESSION_OR_SERVICE, Access.OPTIONAL_SERVICE})
+_TAKES_ADMIN = frozenset({Access.ADMIN, Access.OPTIONAL})
 _TAKES_REFRESH = frozenset({Access.REFRESH, Access.REFRESH_EXPIRED})
 
 
@@ -268,7 +269,7 @@ class AccessControl:
         return Principal(Kind.OAUTH, grant.sub, grant.id, scopes=live.scopes, client_id=grant.client_id)
 
     def _basic(self, credential: str, access: Access) -> Principal:
-        if access is not Access.ADMIN:
+        if access not in _TAKES_ADMIN:
             raise _wrong("Unexpected authorization type, expected Bearer")
         try:
             user, _, password = b64decode(credential, validate=True).decode().partition(":")

@@ -60,8 +60,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccessCont
 
 OPENED_BY = {
     Access.PUBLIC: {"owner", "app", "refresh", "service", "admin"},
-    Access.OPTIONAL: {"owner", "app"},
-    Access.LENIENT: {"owner", "app"},
+    Access.OPTIONAL: {"owner", "app", "admin"},
+    Access.LENIENT: {"owner", "app", "admin"},
     Access.SESSION: {"owner", "app"},
     Access.OWNER: {"owner"},
     Access.REFRESH: {"refresh"},

@@ -168,6 +168,12 @@ def test_an_account_that_is_taken_down_is_silent_until_it_is_given_back(box: Liv
     assert box.get("com.atproto.server.getSession", allowed["accessJwt"]).error == (400, "InvalidToken")
     assert box.server("refreshSession", token=allowed["refreshJwt"]).error == (401, "AccountTakedown")
     assert box.get("com.atproto.sync.getRepo", did=box.did).error == (400, "RepoTakendown")
+    export = admin(box, "sync.getRepo", did=box.did)
+    assert (export.status, export.headers["content-type"]) == (200, "application/vnd.ipld.car")
+    assert admin(box, "sync.getLatestCommit", did=box.did).json["rev"] == made["commit"]["rev"]
+    guessed = {"Authorization": "Basic " + base64.b64encode(b"admin:guess").decode()}
+    refused = box.request("GET", f"/xrpc/com.atproto.sync.getRepo?did={box.did}", headers=guessed)
+    assert refused.error == (401, "AuthenticationRequired")
     status = {"did": box.did, "active": False, "status": "takendown"}
     assert box.get("com.atproto.sync.getRepoStatus", did=box.did).json == status
     answer = admin(box, "admin.getSubjectStatus", did=box.did).json
