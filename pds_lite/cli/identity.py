@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pds_lite import ujson
+from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.cli import daemon
 from pds_lite.cli.recovery_key import show_new_recovery_key
 from pds_lite.cli.typed import as_typed
-from pds_lite.errors import BadInput
+from pds_lite.errors import BadInput, PdsError
 
 if TYPE_CHECKING:
     from pds_lite.atproto.crypto import PrivateKey
@@ -74,12 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
         answer = asyncio.run(_show_any(*_whose(arguments)))
     elif action == "publish":
         answer = daemon.run(arguments.data_dir, "account.publish")
+    elif action == "new-recovery-key":
+        answer = _new_recovery_key(arguments.data_dir)
     else:
-        parameters = {}
-        if action == "handle":
-            parameters = {"handle": arguments.name}
-        elif action == "new-recovery-key":
-            parameters = {"key": show_new_recovery_key()}
+        parameters = {"handle": arguments.name} if action == "handle" else {}
         answer = daemon.run(arguments.data_dir, f"identity.{action}", parameters)
     if arguments.json:
         print(ujson.dumps(answer))
@@ -88,6 +87,22 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in answer.items()))
     return 0
+
+
+def _new_recovery_key(data_dir: Path) -> dict[str, Any]:
+    """Asks first whether there is anything that a key can stand in: one shown for nothing would be relied upon."""
+    box = daemon.run(data_dir, "identity.show")
+    if not is_plc_did(box["did"] or ""):
+        raise BadInput(f"{box['did']} is not a did:plc and has no rotation keys" if box["did"] else "no account yet")
+    if box["problem"]:
+        raise BadInput(box["problem"])
+    key = show_new_recovery_key()
+    try:
+        answer: dict[str, Any] = daemon.run(data_dir, "identity.new-recovery-key", {"key": key})
+    except PdsError:
+        print("This key was NOT added to your identity: do not rely on it.", file=sys.stderr, flush=True)
+        raise
+    return answer
 
 
 def _recover(arguments: argparse.Namespace, action: str) -> int:

@@ -93,7 +93,7 @@ class SignUp:
         did = wanted.did
         assert did is not None
         if requester != did:
-            raise Unauthorized(f"Missing auth to create account with did: {did}", error="AuthMissing")
+            raise Unauthorized(f"Missing auth to create account with did: {did}")
         handle = self._check_handle(wanted.handle)
         await self._check_handle_belongs(handle, did)
         account = await self._row(wanted, did, handle, "deactivated")

@@ -103,6 +103,7 @@ def test_an_identity_that_hangs_on_the_box_alone_gets_a_key_of_its_owners(
     _owners, of_box = directory.operations[made["did"]]["rotationKeys"]
     assert run("doctor", *at_box)[0] == 0
     steal(directory, made, tmp_path, rotationKeys=[of_box])
+    run("identity", "show", *at_box)
     run("identity", "acknowledge", *at_box)
     _status, answer, _text = run("doctor", *at_box)
     assert [problem["code"] for problem in answer["problems"]] == ["no_recovery_key"]
@@ -117,6 +118,24 @@ def test_an_identity_that_hangs_on_the_box_alone_gets_a_key_of_its_owners(
     assert shown[1] not in json.dumps(answer)
     words = ("identity", "recover", "--did", made["did"], "--plc-url", directory.url, "--yes", "--json")
     assert run(*words, "--handle", "alice.example.com", stdin=shown[1] + "\n")[0] == 0
+
+
+def test_no_recovery_key_is_shown_that_would_open_nothing(
+    run: Any, made: Any, directory: PlcServer, tmp_path: Path
+) -> None:
+    words = ("--hostname", "localhost:2584", "--dev", "--json", "--did-method", "web")
+    assert run("init", "--data-dir", tmp_path / "web", *words)[0] == 0
+    status, _answer, text = run("identity", "new-recovery-key", "--data-dir", tmp_path / "web")
+    assert (status, "recovery key" in text, "not a did:plc" in text) == (1, False, True)
+
+    directory.is_down = True
+    status, _answer, text = run("identity", "new-recovery-key", "--data-dir", tmp_path / "box")
+    assert (status, "recovery key" in text) == (1, False)
+
+    directory.is_down, directory.refuses = False, True
+    status, _answer, text = run("identity", "new-recovery-key", "--data-dir", tmp_path / "box")
+    assert (status, "NOT added" in text) == (1, True)
+    assert len(directory.logs[made["did"]]) == 1
 
 
 def test_a_theft_is_undone_elsewhere_with_the_recovery_key_alone(

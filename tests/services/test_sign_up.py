@@ -114,7 +114,7 @@ def test_an_existing_did_moves_in_deactivated_and_says_nothing_yet(box: LiveBox,
     did = elsewhere(directory)
     body = wanted(did=did, inviteCode=code)
 
-    assert box.server("createAccount", body).error == (401, "AuthMissing")
+    assert box.server("createAccount", body).error == (401, "AuthenticationRequired")
     assert box.server("createAccount", body, service_token(box, did, key=OWNER)).error == (401, "BadJwtSignature")
     assert box.server("createAccount", body, service_token(box, did, lxm="com.example.x")).status == 401
     made = box.server("createAccount", body, service_token(box, did))
