@@ -40,7 +40,13 @@ async def request_email_update(services: Services, _call: Call) -> dict[str, Any
 
 @procedure(_NS + "updateEmail", access=Access.OWNER)
 async def update_email(services: Services, call: Call) -> None:
-    """Another address."""
+    """Another address. A second factor by mail, which this method switches too, is not had here: saying yes to it would
+    leave somebody believing in it.
+    """
+    factor = call.input.get("emailAuthFactor")
+    if factor not in (None, services.second_factor.required):
+        page = f"{services.config.public_url}/account"
+        raise BadInput(f"The second factor is switched on and off on your account page: {page}")
     await services.flows.update_email(call.input["email"], call.input.get("token"))
 
 

@@ -98,6 +98,18 @@ def test_clients_are_asked_for_a_code_and_told_that_there_is_one(box: LiveBox) -
     assert sign_in(box, OWNER, authFactorToken=codes[0]).status == 200
 
 
+def test_no_app_is_told_that_it_switched_the_second_factor(box: LiveBox) -> None:
+    token = box.token()
+    for on in (False, True):
+        wanted = {"email": "alice@example.com", "emailAuthFactor": not on}
+        refused = box.server("updateEmail", wanted, token)
+        assert (refused.error, "/account" in refused.json["message"]) == ((400, "InvalidRequest"), True)
+        assert services(box).second_factor.required is on
+        assert box.server("updateEmail", {**wanted, "emailAuthFactor": on}, token).status == 200
+        if not on:
+            switch_on(box)
+
+
 def test_a_wrong_password_does_not_tell_that_there_is_a_second_factor(box: LiveBox) -> None:
     _, codes = switch_on(box)
     for code in ({}, {"authFactorToken": codes[0]}, {"authFactorToken": "123456"}):
