@@ -208,8 +208,8 @@ def _print_identity(answer: dict[str, Any], data_dir: Path) -> None:
     for name in ("signing_key", "rotation_key", "directory"):
         if name in answer:
             print(f"  {name.replace('_', ' '):13} {answer[name]}{' (of this box)' if name == 'rotation_key' else ''}")
-    if answer.get("published") is False:
-        print("  the DID is not published")
+    if answer["did"] and not answer.get("published", True):
+        print(as_typed("  made offline, and not published yet: pds-lite identity publish", data_dir))
     if answer.get("unfinished_rotation"):
         print(as_typed("  a rotation of the signing key is unfinished: pds-lite identity rotate-key", data_dir))
     if answer.get("problem"):

@@ -120,6 +120,12 @@ def test_an_identity_that_hangs_on_the_box_alone_gets_a_key_of_its_owners(
     assert run(*words, "--handle", "alice.example.com", stdin=shown[1] + "\n")[0] == 0
 
 
+def test_an_identity_that_nobody_else_knows_yet_is_shown_as_that(run: Any, made: Any, tmp_path: Path) -> None:
+    assert run("init", "--data-dir", tmp_path / "offline", "--hostname", "localhost:2584", "--dev")[0] == 0
+    for folder, waits in (("offline", True), ("box", False)):
+        assert ("not published yet" in run("identity", "--data-dir", tmp_path / folder)[2]) is waits
+
+
 def test_no_recovery_key_is_shown_that_would_open_nothing(
     run: Any, made: Any, directory: PlcServer, tmp_path: Path
 ) -> None:
