@@ -47,7 +47,12 @@ WRITES = (Rule("writes", 5000, _HOUR), Rule("writes-day", 35000, _DAY))
 """In points: 3 for a create, 2 for an update, 1 for a delete."""
 OAUTH = Rule("oauth", 300, 5 * _MINUTE)
 """Requests of apps to OAuth's endpoints, by address: the first one makes us fetch what its client_id names."""
-_MAIL = (Rule("mail", 5, _HOUR), Rule("mail-day", 15, _DAY))
+
+
+def _mails(name: str, hourly: int = 5, daily: int = 15) -> tuple[Rule, Rule]:
+    """Of a method that sends a mail; each counts for itself: codes for one thing do not use up those for another."""
+    return Rule(name, hourly, _HOUR), Rule(f"{name}-day", daily, _DAY)
+
 
 _SERVER, _IDENTITY, _REPO = "com.atproto.server.", "com.atproto.identity.", "com.atproto.repo."
 
@@ -58,11 +63,11 @@ METHOD_RULES: Mapping[str, tuple[Rule, ...]] = {
     _IDENTITY + "refreshIdentity": (Rule("refresh", 30, 5 * _MINUTE),),
     _IDENTITY + "updateHandle": (Rule("handle", 10, 5 * _MINUTE), Rule("handle-day", 50, _DAY)),
     _REPO + "uploadBlob": (Rule("blobs", 1000, _DAY),),
-    _SERVER + "requestPasswordReset": _MAIL,
-    _SERVER + "requestEmailConfirmation": _MAIL,
-    _SERVER + "requestEmailUpdate": _MAIL,
-    _SERVER + "requestAccountDelete": _MAIL,
-    _IDENTITY + "requestPlcOperationSignature": _MAIL,
+    _SERVER + "requestPasswordReset": _mails("mail-reset", 15, 50),
+    _SERVER + "requestEmailConfirmation": _mails("mail-confirm"),
+    _SERVER + "requestEmailUpdate": _mails("mail-update"),
+    _SERVER + "requestAccountDelete": _mails("mail-delete"),
+    _IDENTITY + "requestPlcOperationSignature": _mails("mail-plc"),
 }
 """One point a call, counted by the router under whoever calls."""
 

@@ -255,7 +255,7 @@ class Router:
         elif method.nsid in WRITE_METHODS:
             used += ((rule, key) for rule in WRITES)
         elif method.nsid == LOGIN_METHOD:
-            login = login_key(str(value), request.client_addr[0])
+            login = login_key(value["identifier"], request.client_addr[0])
             used += ((rule, login) for rule in LOGIN)
         call = Call(method.nsid, params, value, stream, request.headers, request.client_addr[0], principal)
         result = await method.handler(self._services, call)

@@ -111,6 +111,15 @@ def test_the_numbers_are_the_references() -> None:
     assert [rule.policy for rule in LOGIN] == ["30;w=300", "300;w=86400"]
     assert [rule.policy for rule in WRITES] == ["5000;w=3600", "35000;w=86400"]
     assert METHOD_RULES["com.atproto.repo.uploadBlob"][0].policy == "1000;w=86400"
+    resets = METHOD_RULES["com.atproto.server.requestPasswordReset"]
+    assert [rule.policy for rule in resets] == ["15;w=3600", "50;w=86400"]
+    deletions = METHOD_RULES["com.atproto.server.requestAccountDelete"]
+    assert [rule.policy for rule in deletions] == ["5;w=3600", "15;w=86400"]
+
+
+def test_each_method_counts_for_itself() -> None:
+    names = [rule.name for rules in METHOD_RULES.values() for rule in rules]
+    assert len(names) == len(set(names))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3), st.integers(0, 30)), max_size=60))

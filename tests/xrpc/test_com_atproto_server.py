@@ -228,7 +228,11 @@ def test_guessing_passwords_is_slowed_for_that_address_and_name_only(tmp_path: P
         def guess(address: str, password: str = "wrong") -> int:
             body = f'{{"identifier": "{HANDLE}", "password": "{password}"}}'.encode()
             headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
-            return box.request("POST", "/xrpc/com.atproto.server.createSession", body, headers).status
+            answer = box.request("POST", "/xrpc/com.atproto.server.createSession", body, headers)
+            assert answer.headers["ratelimit-policy"] == "30;w=300", "of what is left, the least is told"
+            if answer.status == 429:
+                assert answer.headers["ratelimit-remaining"] == "0"
+            return answer.status
 
         assert box.app is not None
         box.app.services.limits.enabled = True
