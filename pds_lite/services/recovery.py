@@ -62,12 +62,18 @@ class RecoveryTool:
         return plan_undo(await self.audit(), did_key, cid, self._clock.now())
 
     async def plan_change(self, did_key: str, wishes: Wishes) -> Recovery:
-        """Change the identity, taking back what removed the key if need be."""
+        """Change the identity, taking back what removed the key if need be.
+
+        Raises BadInput also for wishes that change nothing: what is published stays for ever.
+        """
         audit = await self.audit()
         plan = plan_change(audit, did_key, {}, self._clock.now())
         if wishes.is_empty and not plan.undone:
             raise BadInput("there is nothing to recover from: this key is in force; name what is to be changed")
-        return plan_change(audit, did_key, _changes(plan.operation, wishes), self._clock.now())
+        plan = plan_change(audit, did_key, _changes(plan.operation, wishes), self._clock.now())
+        if not plan.undone and not differences(plan.before, plan.operation):
+            raise BadInput("the identity is like that already")
+        return plan
 
     async def publish(self, plan: Recovery, key: PrivateKey) -> str:
         """Signs and publishes; the CID of the operation, which is seen in force. Raises UpstreamFailure, BadInput."""
@@ -100,6 +106,8 @@ def _changes(base: dict[str, Any], wishes: Wishes) -> dict[str, Any]:
     if wishes.handle:
         changes["alsoKnownAs"] = with_handle(base["alsoKnownAs"], parse_handle(wishes.handle))
     if wishes.add_keys or wishes.drop_keys:
+        for unknown in set(wishes.drop_keys) - set(base["rotationKeys"]):
+            raise BadInput(f"{unknown[:200]} is none of the identity's rotation keys")
         kept = [key for key in base["rotationKeys"] if key not in wishes.drop_keys]
         changes["rotationKeys"] = [*kept, *(key for key in wishes.add_keys if key not in kept)]
     return changes

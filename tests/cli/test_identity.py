@@ -208,9 +208,12 @@ def test_reasons_are_given(run: Any, made: Any, directory: PlcServer, tmp_path: 
         (("recover", "--handle", "a.example.com"), format_private_key(THIEF) + "\n", "is no rotation key"),
         (("undo",), "not a key\n", "not a private key"),
         (("recover", "--pds", "new.example.com"), key, "origin"),
+        (("recover", "--handle", made["handle"]), key, "like that already"),
+        (("recover", "--drop-key", THIEF.did_key), key, "none of the identity's rotation keys"),
     ):
         status, _answer, text = run("identity", *command, *words, stdin=stdin)
         assert (status, reason in text) == (1, True), text
+    assert len(directory.logs[made["did"]]) == 1
     directory.age_s = 80 * 3600
     steal(directory, made, tmp_path)
     status, _answer, text = run("identity", "undo", *words, stdin=key)
