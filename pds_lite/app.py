@@ -280,7 +280,7 @@ def _join(config: Config, clock: Clock, store: Store, limits: board.Limits) -> S
         second_factor=second_factor,
         passkeys=cache(lambda: _make_passkeys(base, accounts)),
         sign_in=SignIn(accounts, limits_of_rate, throttle, second_factor, sign_in_log, clock),
-        access=AccessControl(config, sessions, service_auth, oauth),
+        access=AccessControl(config, sessions, service_auth, oauth, throttle),
         service_auth=service_auth,
         oauth=oauth,
         plc=plc,

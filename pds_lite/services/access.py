@@ -9,6 +9,7 @@ Rules that hold here
   asked by the router (the scope in the method's row) and by handlers (`Principal.require_*`). Sessions by password
   have no scopes and pass all of those.
 - This runs before every authenticated request, so it only looks at memory: sessions are held there by `sessions`.
+- The administrator's password is guessed no faster than the owner's (throttle).
 - It must not know about HTTP beyond the header's text, nor about the records it protects.
 """
 
@@ -21,7 +22,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pds_lite.atproto.service_auth import names_method
-from pds_lite.errors import Forbidden, OAuthError, Unauthorized
+from pds_lite.errors import Forbidden, OAuthError, RateLimited, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pds_lite.services.oauth.provider import OAuth
     from pds_lite.services.service_auth import ServiceAuth
     from pds_lite.services.sessions import Sessions
+    from pds_lite.services.throttle import Throttle
 
 MAX_HEADER = 8192
 """Bytes of an Authorization header; our own tokens are near 400."""
@@ -206,17 +208,29 @@ class AccessControl:
     """Judges Authorization headers."""
 
     def __init__(
-        self, config: Config, sessions: Sessions, service_auth: ServiceAuth, oauth: Callable[[], OAuth]
+        self,
+        config: Config,
+        sessions: Sessions,
+        service_auth: ServiceAuth,
+        oauth: Callable[[], OAuth],
+        throttle: Throttle,
     ) -> None:
         self._oauth = oauth
+        self._throttle = throttle
         self._admin_password = config.admin_password
         self._sessions = sessions
         self._service_auth = service_auth
 
     async def authenticate(
-        self, authorization: str | None, access: Access, nsid: str, dpop: DpopRequest | None = None
+        self,
+        authorization: str | None,
+        access: Access,
+        nsid: str,
+        dpop: DpopRequest | None = None,
+        address: str = "",
     ) -> Principal:
-        """The principal that calls `nsid`. Raises Unauthorized with the status and name its docstring above tells.
+        """The principal that calls `nsid` from `address`. Raises Unauthorized with the status and name its docstring
+        above tells, RateLimited where the administrator's password was guessed too often.
 
         `dpop` is the request around the header, without which an OAuth token is nothing. Raises OAuthError (401) for
         one that is not good.
@@ -229,8 +243,8 @@ class AccessControl:
             raise Unauthorized("Authentication Required", error="AuthMissing")
         if access is Access.LENIENT:
             try:
-                return await self.authenticate(authorization, Access.OPTIONAL, nsid, dpop)
-            except (Unauthorized, OAuthError):
+                return await self.authenticate(authorization, Access.OPTIONAL, nsid, dpop, address)
+            except (Unauthorized, OAuthError, RateLimited):
                 return NOBODY
         scheme, _, credential = authorization.partition(" ")
         if len(authorization) > MAX_HEADER:
@@ -241,7 +255,7 @@ class AccessControl:
             case "dpop" if access in _TAKES_SESSION and dpop is not None:
                 return self._dpop(credential.strip(), dpop)
             case "basic":
-                return self._basic(credential.strip(), access)
+                return self._basic(credential.strip(), access, address)
         raise _wrong(f"Unexpected authorization type, expected {'Basic' if access is Access.ADMIN else 'Bearer'}")
 
     async def _bearer(self, token: str, access: Access, nsid: str) -> Principal:
@@ -268,16 +282,19 @@ class AccessControl:
         grant = live.grant
         return Principal(Kind.OAUTH, grant.sub, grant.id, scopes=live.scopes, client_id=grant.client_id)
 
-    def _basic(self, credential: str, access: Access) -> Principal:
+    def _basic(self, credential: str, access: Access, address: str) -> Principal:
         if access not in _TAKES_ADMIN:
             raise _wrong("Unexpected authorization type, expected Bearer")
         try:
             user, _, password = b64decode(credential, validate=True).decode().partition(":")
         except ValueError:
             raise _wrong("The Authorization header is malformed") from None
-        expected = self._admin_password or ""
-        if not hmac.compare_digest(password.encode(), expected.encode()) or not expected or user != "admin":
+        if not self._admin_password:
             raise Unauthorized("Authentication Required", error="AuthenticationRequired")
+        self._throttle.take_admin(address)
+        if not hmac.compare_digest(password.encode(), self._admin_password.encode()) or user != "admin":
+            raise Unauthorized("Authentication Required", error="AuthenticationRequired")
+        self._throttle.give_back_admin(address)
         return Principal(Kind.ADMIN, privileged=True)
 
 

@@ -1,4 +1,4 @@
-"""Throttle: how often a stranger may guess the password or a code, whatever addresses the guesses come from.
+"""Throttle: how often a stranger may guess a password or a code, whatever addresses the guesses come from.
 
 Limits per name and address (rate_limits) do not stop somebody with many addresses. So all addresses that never signed
 in here share one budget, which refills slowly and never ends for good.
@@ -86,9 +86,20 @@ class Throttle:
         """Counts a try to guess a code. Raises RateLimited when the address's budget is empty."""
         self._take("code", address, CODES)
 
+    def take_admin(self, address: str) -> None:
+        """Counts a try to guess the administrator's password, apart from the owner's. Raises RateLimited."""
+        self._take("admin", address, PASSWORDS)
+
     def give_back(self, address: str) -> None:
         """The address has signed in: its tries were no guesses."""
-        for kind in ("password", "code"):
+        self._give_back(address, ("password", "code"))
+
+    def give_back_admin(self, address: str) -> None:
+        """The same for the administrator."""
+        self._give_back(address, ("admin",))
+
+    def _give_back(self, address: str, kinds: tuple[str, ...]) -> None:
+        for kind in kinds:
             self._buckets.pop((kind, rate_key(address)), None)
             shared = self._buckets.get((kind, _STRANGERS))
             if shared is not None and not self._has_own(address):

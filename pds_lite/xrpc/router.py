@@ -230,7 +230,7 @@ class Router:
         key = address
         try:
             principal = await self._services.access.authenticate(
-                authorization, method.access, method.nsid, dpop_request(request)
+                authorization, method.access, method.nsid, dpop_request(request), request.client_addr[0]
             )
             if principal.is_account and principal.did is not None:
                 key = principal.did

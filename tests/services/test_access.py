@@ -12,10 +12,11 @@ import pytest
 from pds_lite.atproto import service_auth
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.clock import Clock
-from pds_lite.errors import Unauthorized
+from pds_lite.errors import RateLimited, Unauthorized
 from pds_lite.services import key_store
 from pds_lite.services.access import NOBODY, Access, AccessControl, Kind, Principal
 from pds_lite.services.sessions import Sessions
+from pds_lite.services.throttle import PASSWORDS, Throttle
 from pds_lite.storage.store import Store
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -54,7 +55,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccessCont
     headers = asyncio.run(open_all())
     accepting: Any = ServiceAuth()
     no_oauth: Any = None
-    yield AccessControl(config, sessions, accepting, no_oauth), headers
+    throttle = Throttle(Clock(), lambda _address: False, enabled=False)
+    yield AccessControl(config, sessions, accepting, no_oauth, throttle), headers
     store.close()
 
 
@@ -136,8 +138,30 @@ def test_malformed_credentials_open_nothing(shown: tuple[AccessControl, dict[str
 def test_without_an_admin_password_nobody_is_admin(tmp_path: Path) -> None:
     config: Any = SimpleNamespace(admin_password=None)
     nothing: Any = None
-    control = AccessControl(config, nothing, nothing, nothing)
+    control = AccessControl(config, nothing, nothing, nothing, nothing)
 
     for password in (b"admin:", b"admin:None"):
         with pytest.raises(Unauthorized):
             asyncio.run(control.authenticate("Basic " + b64encode(password).decode(), Access.ADMIN, "x"))
+
+
+def test_the_administrators_password_is_guessed_no_faster_than_the_owners() -> None:
+    config: Any = SimpleNamespace(service_did="did:web:a.example", admin_password="a:secret")
+    nothing: Any = None
+    throttle = Throttle(Clock(), lambda _address: False)
+    control = AccessControl(config, nothing, nothing, nothing, throttle)
+
+    def ask(header: str, address: str, access: Access = Access.ADMIN) -> Principal:
+        return asyncio.run(control.authenticate(header, access, "x", address=address))
+
+    for _ in range(PASSWORDS[False].burst + 1):
+        assert ask(ADMIN, "203.0.113.1").kind is Kind.ADMIN, "a right password is given back"
+    for number in range(PASSWORDS[False].burst):
+        with pytest.raises(Unauthorized):
+            ask("Basic " + b64encode(b"admin:guess").decode(), f"203.0.113.{number}")
+    for access in (Access.ADMIN, Access.OPTIONAL):
+        with pytest.raises(RateLimited):
+            ask(ADMIN, "198.51.100.1", access)
+    assert ask(ADMIN, "198.51.100.1", Access.LENIENT) == NOBODY
+    assert ask(ADMIN, "192.168.1.5").kind is Kind.ADMIN, "the home network has a budget of its own"
+    throttle.take_password("198.51.100.1")  # and the owner's is untouched

@@ -38,7 +38,9 @@ class FakeAccess:
     def __init__(self) -> None:
         self.asked: list[tuple[str | None, Access, str]] = []
 
-    async def authenticate(self, authorization: str | None, access: Access, nsid: str, _dpop: Any) -> Principal:
+    async def authenticate(
+        self, authorization: str | None, access: Access, nsid: str, _dpop: Any, _address: str
+    ) -> Principal:
         self.asked.append((authorization, access, nsid))
         if access is Access.PUBLIC:
             return NOBODY
