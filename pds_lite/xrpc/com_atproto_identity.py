@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pds_lite.atproto.syntax import is_did, parse_handle
-from pds_lite.errors import BadInput, PdsError
+from pds_lite.atproto.syntax import is_account_did, is_did, is_reserved_handle, parse_handle
+from pds_lite.errors import BadInput, NotFound, PdsError
 from pds_lite.services.access import ANY_SCOPE, Access
 from pds_lite.services.bundle import Services
 from pds_lite.services.codes import Purpose
@@ -21,8 +21,28 @@ _INVALID_HANDLE = "handle.invalid"
 
 @query(_NS + "resolveHandle", access=Access.PUBLIC)
 async def resolve_handle(services: Services, call: Call) -> dict[str, Any]:
-    """The DID of the own handle at once, of any other by DNS and HTTPS."""
-    return {"did": await services.identity.resolve_handle(parse_handle(call.params["handle"]))}
+    """The DID of the own handle at once, of any other by DNS and HTTPS; if they tell nothing, as the AppView knows it:
+    many routers at home answer no TXT questions.
+    """
+    handle = parse_handle(call.params["handle"])
+    try:
+        return {"did": await services.identity.resolve_handle(handle)}
+    except NotFound as unresolved:
+        if is_reserved_handle(handle):
+            raise
+        did = await _did_at_appview(services, handle)
+        if did is None:
+            raise unresolved from None
+        return {"did": did}
+
+
+async def _did_at_appview(services: Services, handle: str) -> str | None:
+    try:
+        answer = await services.proxy.ask_appview(_NS + "resolveHandle", {"handle": handle}, signed=False)
+    except PdsError:
+        return None
+    did = answer.get("did")
+    return did if isinstance(did, str) and is_account_did(did, services.config.dev) else None
 
 
 @query(_NS + "resolveDid", access=Access.PUBLIC)

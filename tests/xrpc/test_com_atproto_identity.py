@@ -11,6 +11,7 @@ from pds_lite.atproto import did_doc, firehose, plc
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.services.sign_up import NewAccount
 from pds_lite.storage import event_log
+from tests.fake_service import fake_service
 from tests.live_box import HANDLE, PASSWORD, LiveBox, live_box
 from tests.net.dns_server import dns_thread
 from tests.plc_server import PlcServer, plc_server
@@ -39,6 +40,28 @@ def test_what_does_not_resolve_is_named(box: LiveBox) -> None:
     assert box.get(NS + "resolveHandle", handle="not a handle").error == (400, "InvalidRequest")
     assert box.get(NS + "resolveHandle", handle="bob.test").error == (400, "HandleNotFound")
     assert box.get(NS + "resolveDid", did="did:example:abc").status == 400
+
+
+def test_a_handle_that_the_network_at_home_does_not_tell_is_asked_of_the_appview(tmp_path: Path) -> None:
+    nsid, did = NS + "resolveHandle", "did:plc:" + "c" * 24
+    with (
+        fake_service() as appview,
+        live_box(tmp_path / "box", dns_server="127.0.0.1:9", appview_url=appview.url) as box,
+    ):
+        assert box.get(nsid, handle="carol.example.org").error == (400, "HandleNotFound")
+        for wrong in ({"did": "nobody"}, {"did": 5}, []):
+            appview.says(nsid, wrong)
+            assert box.get(nsid, handle="carol.example.org").error == (400, "HandleNotFound")
+        appview.says(nsid, {"did": did})
+        assert box.get(nsid, handle="Carol.example.org").json == {"did": did}
+        assert appview.calls(nsid)[-1].path.endswith("?handle=carol.example.org")
+
+        asked = len(appview.calls(nsid))
+        for ours in ("bob.test", "bob.local"):  # nobody else can know these
+            assert box.get(nsid, handle=ours).error == (400, "HandleNotFound")
+        moved = box.post(NS + "updateHandle", {"handle": "carol.example.org"}, box.token())
+        assert moved.status == 400, "what becomes ours is looked up, not believed"
+        assert len(appview.calls(nsid)) == asked
 
 
 def test_recommended_credentials_are_those_of_this_box_behind_the_owners(box: LiveBox) -> None:
