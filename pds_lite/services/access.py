@@ -244,7 +244,9 @@ class AccessControl:
         if access is Access.LENIENT:
             try:
                 return await self.authenticate(authorization, Access.OPTIONAL, nsid, dpop, address)
-            except (Unauthorized, OAuthError, RateLimited):
+            except (Unauthorized, OAuthError, RateLimited) as problem:
+                if problem.error == "use_dpop_nonce":
+                    raise  # the token may be good, and the client tries again by itself
                 return NOBODY
         scheme, _, credential = authorization.partition(" ")
         if len(authorization) > MAX_HEADER:

@@ -403,6 +403,9 @@ def test_a_proof_without_the_nonce_is_told_the_nonce(box: LiveBox) -> None:
     fine = app.call("GET", "com.atproto.server.getSession", retry=False)
     assert fine.status == 200
     assert fine.headers["dpop-nonce"]
+    app.nonce = "old"
+    public = app.call("GET", "com.atproto.repo.describeRepo", params={"repo": box.did}, retry=False)
+    assert public.error == (401, "use_dpop_nonce"), "who may be the owner is not taken for a stranger"
 
 
 @pytest.mark.parametrize(
