@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.atproto import plc
+from pds_lite.atproto.crypto import parse_did_key
 from pds_lite.atproto.did_doc import is_origin
 from pds_lite.atproto.plc_recovery import Recovery, differences, plan_change, plan_undo
-from pds_lite.atproto.syntax import is_plc_did, parse_handle
+from pds_lite.atproto.syntax import is_plc_did, is_reserved_handle, parse_handle
 from pds_lite.errors import BadInput, UpstreamFailure
 from pds_lite.services.own_document import with_handle
 
@@ -70,6 +71,11 @@ class RecoveryTool:
         plan = plan_change(audit, did_key, {}, self._clock.now())
         if wishes.is_empty and not plan.undone:
             raise BadInput("there is nothing to recover from: this key is in force; name what is to be changed")
+        if did_key in wishes.drop_keys and not wishes.add_keys:
+            raise BadInput(
+                "this is the key that you hold: without another the identity would be its host's alone",
+                hint="add --rotation-key KEY",
+            )
         plan = plan_change(audit, did_key, _changes(plan.operation, wishes), self._clock.now())
         if not plan.undone and not differences(plan.before, plan.operation):
             raise BadInput("the identity is like that already")
@@ -102,8 +108,11 @@ def _changes(base: dict[str, Any], wishes: Wishes) -> dict[str, Any]:
         pds = {"type": plc.PDS_TYPE, "endpoint": wishes.pds.rstrip("/")}
         changes["services"] = {**base["services"], plc.PDS_SERVICE: pds}
     if wishes.signing_key:
+        parse_did_key(wishes.signing_key)  # the directory takes any, the network none but k256 and p256
         changes["verificationMethods"] = {**base["verificationMethods"], "atproto": wishes.signing_key}
     if wishes.handle:
+        if is_reserved_handle(parse_handle(wishes.handle), dev=True):
+            raise BadInput(f"nobody can look up names under .{wishes.handle.rpartition('.')[2]}")
         changes["alsoKnownAs"] = with_handle(base["alsoKnownAs"], parse_handle(wishes.handle))
     if wishes.add_keys or wishes.drop_keys:
         for unknown in set(wishes.drop_keys) - set(base["rotationKeys"]):

@@ -199,7 +199,7 @@ def test_an_identity_is_led_to_another_box(run: Any, made: Any, directory: PlcSe
 
 
 def test_reasons_are_given(run: Any, made: Any, directory: PlcServer, tmp_path: Path) -> None:
-    key = made["recovery_key"] + "\n"
+    key, owners = made["recovery_key"] + "\n", directory.operations[made["did"]]["rotationKeys"][0]
     words = ("--did", made["did"], "--plc-url", directory.url, "--yes")
     for command, stdin, reason in (
         (("undo",), key, "first operation"),
@@ -209,6 +209,10 @@ def test_reasons_are_given(run: Any, made: Any, directory: PlcServer, tmp_path: 
         (("undo",), "not a key\n", "not a private key"),
         (("recover", "--pds", "new.example.com"), key, "origin"),
         (("recover", "--handle", made["handle"]), key, "like that already"),
+        (("recover", "--signing-key", NEW_BOX.did_key[:-1]), key, "multikey"),
+        (("recover", "--signing-key", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"), key, "multikey"),
+        (("recover", "--handle", "alice.local"), key, ".local"),
+        (("recover", "--drop-key", owners), key, "the key that you hold"),
         (("recover", "--drop-key", THIEF.did_key), key, "none of the identity's rotation keys"),
     ):
         status, _answer, text = run("identity", *command, *words, stdin=stdin)
