@@ -2,8 +2,7 @@
 
 Rules that hold here
 - An upload is hashed while it is written and never held in memory; a length that was announced must be met exactly.
-- The stored type is what the first bytes show, the announced one only where they show nothing known.
-  Nothing is ever decoded: a box must not run image parsers on a stranger's bytes.
+- The stored type is what the first bytes show, the announced one only where they show nothing known (media_types).
 - File before row: a row always has its file. A new blob is temporary, neither listed nor served, until a record refers
   to it, and goes after TEMPORARY_US without one. Uploading known bytes again changes nothing.
 - It does not know records; references are counted by the repo writer in the record's own transaction.
@@ -18,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pds_lite.errors import BadInput, TooLarge
+from pds_lite.services.media_types import HEAD_BYTES, media_type
 from pds_lite.storage import blob_store
 
 if TYPE_CHECKING:
@@ -33,42 +33,6 @@ TEMPORARY_US = 12 * 3600 * 1_000_000
 SWEEP_BUDGET = 200
 _PIECE = 1 << 20
 """Bytes gathered before a worker thread writes them: one hop per MiB, small uploads take one in all."""
-_SNIFF = 64
-
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"%PDF-", "application/pdf"),
-    (b"OggS", "audio/ogg"),
-    (b"fLaC", "audio/flac"),
-    (b"ID3", "audio/mpeg"),
-    (b"\xff\xfb", "audio/mpeg"),
-)
-_RIFF_KINDS = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/vnd.avi"}
-_BRANDS = {
-    b"avif": "image/avif",
-    b"avis": "image/avif",
-    b"heic": "image/heic",
-    b"heix": "image/heic",
-    b"qt  ": "video/quicktime",
-    b"M4A ": "audio/x-m4a",
-}
-
-
-def sniff(head: bytes) -> str | None:
-    """The type that the first bytes of a file show, None if they show nothing known."""
-    for signature, mime_type in _SIGNATURES:
-        if head.startswith(signature):
-            return mime_type
-    if head[:4] == b"RIFF":
-        return _RIFF_KINDS.get(head[8:12])
-    if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "video/mp4")
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "video/webm" if b"webm" in head[:_SNIFF] else "video/matroska"
-    return None
 
 
 class Blobs:
@@ -96,7 +60,7 @@ class Blobs:
         except BaseException:
             incoming.abort()
             raise
-        mime_type = sniff(head) or declared_type
+        mime_type = media_type(head, declared_type)
         now = self._clock.now_us()
 
         def note(txn: WriteTxn) -> str:
@@ -120,8 +84,8 @@ class Blobs:
             if size > self.limit:
                 raise self._too_large()
             gathered += chunk
-            if len(head) < _SNIFF:
-                head += chunk[: _SNIFF - len(head)]
+            if len(head) < HEAD_BYTES:
+                head += chunk[: HEAD_BYTES - len(head)]
             if len(gathered) >= _PIECE:
                 await asyncio.to_thread(incoming.write, bytes(gathered))
                 gathered.clear()

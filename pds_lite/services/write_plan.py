@@ -2,7 +2,9 @@
 
 Writes are taken in order, each seeing what the ones before it did, and come down to one change per path; a path that
 ends as it began is no change (a delete and a create of the same record is an update). Then references follow: every
-blob a changed record names must be here with the stated type and size, whatever `validate` said.
+blob a changed record names anew must be here with the stated type and size, whatever `validate` said. One that it named
+before in the same words may stay: the record came with an import, from a host that called the type otherwise, or its
+blob has yet to come, and its owner may edit it all the same.
 
 Rules that hold here
 - Runs on the writer thread, inside the transaction of the commit. Nothing is stored before all of it is judged.
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pds_lite.atproto import dag_cbor
 from pds_lite.atproto.cid import Cid
-from pds_lite.atproto.data import blob_cids
+from pds_lite.atproto.data import blob_cids, find_blob_refs
 from pds_lite.atproto.repo import Write
 from pds_lite.errors import BadInput, InvalidSwap, NotFound
 from pds_lite.services.record_writes import UNIQUE_BY_SUBJECT, PreparedWrite, Swap, subject_key
@@ -66,9 +68,11 @@ class WritePlan:
                 self._remove_duplicates(write, write.subject)
         self.changes = [cell for cell in self._cells.values() if cell.changed]
         for cell in self.changes:
-            if cell.write is not None:
+            if cell.write is not None and cell.write.blobs:
+                named_before = _blob_refs(cell.old)
                 for blob in cell.write.blobs:
-                    _check_blob(txn, blob)
+                    if blob not in named_before:
+                        _check_blob(txn, blob)
 
     def _cell(self, path: bytes) -> _Cell:
         cell = self._cells.get(path)
@@ -147,6 +151,12 @@ def _references(record: Record | None, collection: str) -> tuple[frozenset[Cid],
         return _NO_BLOBS, None
     value = dag_cbor.decode_own(record.block)
     return frozenset(blob_cids(value)), subject_key(collection, value) if unique else None
+
+
+def _blob_refs(record: Record | None) -> list[BlobRef]:
+    if record is None or _BLOB_WORD not in record.block:
+        return []
+    return find_blob_refs(dag_cbor.decode_own(record.block))
 
 
 def _check_blob(txn: Txn, blob: BlobRef) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pds_lite.atproto.cid import Cid
 from pds_lite.errors import BadInput, NotFound
+from pds_lite.services import media_types
 from pds_lite.services.access import ANY_SCOPE, HANDLER_ASKS, Access
 from pds_lite.services.bundle import Services
 from pds_lite.services.record_writes import Action, RecordWrite, Swap
@@ -194,7 +195,7 @@ async def upload_blob(services: Services, call: Call) -> dict[str, Any]:
         raise BadInput("Request must have a body")
     declared = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not _MIME_TYPE.fullmatch(declared):
-        declared = "application/octet-stream"
+        declared = media_types.UNKNOWN
     call.principal.require_blob(declared)
     body.limit = min(body.limit, services.config.blob_limit)
     length = None if body.encoded else body.length

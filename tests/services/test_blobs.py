@@ -10,7 +10,7 @@ import pytest
 from pds_lite.atproto.cid import Cid
 from pds_lite.clock import Clock
 from pds_lite.errors import BadInput, TooLarge
-from pds_lite.services.blobs import TEMPORARY_US, sniff
+from pds_lite.services.blobs import TEMPORARY_US
 from pds_lite.storage.blob_store import blob_path
 
 from .conftest import open_repo
@@ -29,27 +29,6 @@ async def chunks(data: bytes, size: int = 7) -> AsyncIterator[bytes]:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in (folder / "blobs").rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize(
-    ("head", "mime_type"),
-    [
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"GIF89a", "image/gif"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
-        (b"RIFF\0\0\0\0WAVEfmt ", "audio/wav"),
-        (b"\0\0\0\x20ftypisom", "video/mp4"),
-        (b"\0\0\0\x20ftypavif", "image/avif"),
-        (b"\0\0\0\x14ftypqt  ", "video/quicktime"),
-        (b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\x1fB\x86\x81\x01B\x82\x84webm", "video/webm"),
-        (b"%PDF-1.7", "application/pdf"),
-        (b"hello", None),
-        (b"", None),
-    ],
-)
-def test_the_first_bytes_tell_the_type(head: bytes, mime_type: str | None) -> None:
-    assert sniff(head) == mime_type
 
 
 def test_an_upload_is_its_content_and_its_shown_type_counts(tmp_path: Path) -> None:

@@ -285,6 +285,27 @@ def test_a_record_that_is_not_canonical_stays_as_it_was_signed(tmp_path: Path, n
     run(story())
 
 
+def test_an_imported_record_can_be_edited_whatever_its_old_host_called_its_blob(tmp_path: Path) -> None:
+    """Also before the blob is here; a new record still has to name it as it is."""
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            blob = {"$type": "blob", "ref": Cid.of_raw(b"some text"), "mimeType": "image/x-odd", "size": 9}
+            await load(repo, tmp_path, make_car({f"{THING}/a": {"$type": THING, "b": blob}}))
+            named = {**blob, "ref": {"$link": str(blob["ref"])}}
+            await repo.put({"b": dict(named), "edited": 1}, "a")
+            uploaded = await repo.blobs.upload(pieces(b"some text"), "text/plain", 9)
+            assert uploaded["mimeType"] == "text/plain"
+            await repo.put({"b": dict(named), "edited": 2}, "a")
+            with pytest.raises(BadInput, match="does not match"):
+                await repo.put({"b": dict(named)}, "another")
+            with pytest.raises(BadInput, match="does not match"):
+                await repo.put({"b": {**named, "size": 8}}, "a")
+            assert repo.blobs.row(blob["ref"]).refs == 1
+
+    run(story())
+
+
 def test_pictures_of_the_old_form_move_along(tmp_path: Path) -> None:
     """Old records hold {"cid", "mimeType"}; the blob goes with the last record that names it in either form."""
     cid = Cid.of_raw(b"picture")
