@@ -24,7 +24,7 @@ from pds_lite.errors import BadData
 Value: TypeAlias = "bool | int | str | bytes | Cid | list[Value] | dict[str, Value] | None"
 
 MAX_DEPTH: Final = 130
-"""Containers inside each other. Above what JSON input may nest (100), below what orjson can write (254)."""
+"""Containers inside each other. Above what JSON input may nest (110), below what orjson can write (254)."""
 MAX_ITEMS: Final = 262_144
 """Values and keys in one object; an empty list costs 64 bytes of memory for one byte of input."""
 _SMALL: Final = 65_536

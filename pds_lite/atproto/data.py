@@ -19,7 +19,8 @@ from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.dag_cbor import Value
 from pds_lite.errors import BadData, BadSyntax
 
-MAX_JSON_DEPTH: Final = 100
+MAX_JSON_DEPTH: Final = 110
+"""Lists and maps inside each other: a field may hold a hundred of them, and its record is one more."""
 MAX_JSON_INT: Final = (1 << 53) - 1
 MAX_CONTAINER: Final = 131_072
 """Entries in one list or map."""

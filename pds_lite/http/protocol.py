@@ -317,7 +317,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self.pipeline:
             self._start(self.pipeline.pop()[0])
         elif self._deaf:
-            self._drain()
+            self._hang_up()
         elif self._last:
             self._close()
         else:
@@ -345,7 +345,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.transport.abort()
                 return
             self.transport.write(_refusal(status, error, message))
-            self._drain()
+            self._hang_up()
             return
         if broken is not None:
             self.pipeline.popleft()
@@ -359,6 +359,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadlines.output_in(self.limits.write_stall_s)
         self._deadlines.input_in(self.limits.drain_s)
         self.flow.resume_reading()
+
+    def _hang_up(self) -> None:
+        """_drain for a client that sends nothing we want: it need not wait for the end to know that this was all."""
+        self.transport.write_eof()
+        self._drain()
 
     def _throw_away(self, size: int) -> None:
         self._drained += size

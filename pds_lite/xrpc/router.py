@@ -14,6 +14,7 @@ Rules that hold here
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ JSON_LIMIT = 150 * 1024
 """Bytes of a JSON body, as in the reference."""
 RECORD_JSON_LIMIT = 1_000_000
 """Bytes of a JSON body that carries records."""
-MAX_DEPTH = 100
-"""Nesting of a JSON body."""
+MAX_DEPTH = 115
+"""Nesting of a JSON body: a record that nests as deep as it may, in the list of applyWrites."""
 CALLS_AT_ONCE = 32
 """Calls under way for one stranger's address; sessions of the account are not counted."""
 _MAX_PARAMETERS = 1000
@@ -362,7 +363,7 @@ async def _input(request: Request, definition: Definition) -> tuple[Any, BodyStr
     if expected != "application/json":
         return None, stream
     limit = RECORD_JSON_LIMIT if definition.nsid in WRITE_METHODS else JSON_LIMIT
-    raw = await stream.read(limit)
+    raw = (await stream.read(limit)).removeprefix(codecs.BOM_UTF8)  # as some editors and shells begin a file
     value = ujson.loads(raw)
     _check_depth(raw, value)
     return definition.check_input(value), None

@@ -11,6 +11,7 @@ Rules that hold here (protocol digest 4)
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,6 +27,7 @@ NSID = "com.atproto.sync.subscribeRepos"
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 FAREWELL_S = 5.0
 """How long a client may take to accept its error frame and the close."""
 WRITE_BYTES = 64 << 10
@@ -156,7 +158,8 @@ async def _say_goodbye(send: Send, problem: PdsError | None) -> None:
         async with asyncio.timeout(FAREWELL_S):
             if problem is not None:
                 await send({"type": "websocket.send", "bytes": firehose.error_frame(problem.error, problem.message)})
-            await send({"type": "websocket.close", "code": 1008 if problem is not None else 1001})
+            reason = problem.error if problem is not None else ""
+            await send({"type": "websocket.close", "code": 1008 if problem is not None else 1001, "reason": reason})
     except TimeoutError:
         return
 
@@ -173,11 +176,10 @@ async def _deny(scope: Message, send: Send, status: int, problem: PdsError, head
 
 
 def _cursor(scope: Message) -> int | None:
-    """The cursor of the query string. Raises BadInput unless it is one integer of 0 or more."""
+    """The cursor of the query string; one below 0 is before everything. Raises BadInput unless it is one integer."""
     found = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1"), True) if name == "cursor"]
     if not found or found == [""]:
         return None
-    text = found[0]
-    if len(found) > 1 or not text.isascii() or not text.isdigit() or len(text) > 18:
+    if len(found) > 1 or not _INTEGER.fullmatch(found[0]):
         raise BadInput("Error: cursor must be an integer")
-    return int(text)
+    return max(0, int(found[0]))

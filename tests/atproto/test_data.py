@@ -18,6 +18,7 @@ from pds_lite.atproto import dag_cbor
 from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.data import (
     MAX_CONTAINER,
+    MAX_JSON_DEPTH,
     MAX_JSON_INT,
     MAX_KEY,
     BlobRef,
@@ -271,7 +272,7 @@ def test_json_default_refuses_the_rest() -> None:
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "maps"])
 def test_depth_is_limited_at_the_limit_exactly(wrap: Any) -> None:
     value: Any = 0
-    for _ in range(100):
+    for _ in range(MAX_JSON_DEPTH):
         value = wrap(value)
     assert from_json(deepcopy(value)) == value
     with pytest.raises(BadData, match="deep"):

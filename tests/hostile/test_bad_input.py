@@ -81,7 +81,7 @@ def test_a_body_that_is_no_json_object_of_the_lexicon(client: Client, body: byte
         '{"$type":5}',
         '{"$type":""}',
         '{"$type":null}',
-        "[" * 101 + "]" * 101,
+        "[" * 111 + "]" * 111,
         '{"a":' * 150 + "1" + "}" * 150,
         "[[],[" * 60 + "]]" * 60,
     ],

@@ -249,6 +249,14 @@ def test_a_malformed_request_is_refused_once_and_nothing_after_it_is_read(
         assert answers.count(b"HTTP/1.1") == 1
 
 
+def test_a_refused_client_learns_at_once_that_nothing_follows_and_may_still_be_sending() -> None:
+    with running(make_app(), limits=dataclasses.replace(PATIENT, drain_s=10_000)) as server, server.connect() as client:
+        client.send(b"GARBAGE\r\n\r\n")
+        assert client.answer().status == 400
+        assert client.closed()
+        client.send(bytes(200_000))  # a connection closed for good would be reset under this
+
+
 def test_requests_before_a_malformed_one_are_answered(server: RunningServer, quiet: None) -> None:
     with server.connect() as client:
         client.send(GET + GET + b"nonsense\r\n\r\n")

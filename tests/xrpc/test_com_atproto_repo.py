@@ -72,6 +72,22 @@ def test_links_and_bytes_come_back_as_they_went(box: LiveBox, token: str) -> Non
     )
 
 
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "maps"])
+def test_a_field_may_hold_a_hundred_levels_by_every_way_of_writing(box: LiveBox, token: str, wrap: Any) -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = wrap(value)
+    created = create(box, token, {"v": value}).json
+    names = {"repo": box.did, "collection": THING}
+    box.post(R + "putRecord", {**names, "rkey": "deep", "record": {"v": value}}, token)
+    write = {"$type": R + "applyWrites#update", "collection": THING, "rkey": "deep", "value": {"v": value, "n": 1}}
+    assert box.post(R + "applyWrites", {"repo": box.did, "writes": [write]}, token).status == 200
+    rkey = created["uri"].split("/")[-1]
+    assert box.get(R + "getRecord", **names, rkey=rkey).json["value"]["v"] == value
+    listed = {record["uri"]: record["value"].get("v") for record in box.get(R + "listRecords", **names).json["records"]}
+    assert listed[created["uri"]] == listed[f"at://{box.did}/{THING}/deep"] == value
+
+
 @pytest.mark.parametrize(
     "change",
     [

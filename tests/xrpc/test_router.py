@@ -328,7 +328,7 @@ DEEP = 50_000
         b"[" * DEEP,
         b"[" * DEEP + b"]" * DEEP,
         b'{"identifier": "a.test", "password": "p", "x": ' + b"[" * 500 + b"]" * 500 + b"}",
-        b'{"identifier": "a.test", "password": "p", "x": ' + b'{"a":' * 101 + b"1" + b"}" * 102,
+        b'{"identifier": "a.test", "password": "p", "x": ' + b'{"a":' * 115 + b"1" + b"}" * 116,
     ],
     ids=lambda body: repr(body[:60]),
 )
@@ -336,6 +336,10 @@ def test_bad_json_is_an_error_with_a_name(ask: Client, body: bytes, caplog: pyte
     with caplog.at_level(logging.INFO):
         error(ask.post(_SERVER + "createSession", body), 400, "InvalidRequest")
     assert caplog.records == []
+
+
+def test_json_may_begin_with_a_byte_order_mark(ask: Client) -> None:
+    assert ask.post(_SERVER + "createSession", b"\xef\xbb\xbf" + json.dumps(LOGIN).encode()).status == 200
 
 
 def test_wide_json_is_not_taken_for_deep(ask: Client) -> None:

@@ -67,10 +67,19 @@ def test_a_cursor_ahead_is_an_error_frame_and_the_end(box: LiveBox) -> None:
             socket.recv(timeout=60)
 
 
-@pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30])
+@pytest.mark.parametrize("cursor", ["x", "-", "--1", "1.5", "9" * 30])
 def test_a_cursor_that_is_no_number_is_refused(box: LiveBox, cursor: str) -> None:
     with stream(box, f"?cursor={cursor}") as socket:
         assert receive(socket)[1]["error"] == "InvalidRequest"
+        with pytest.raises(ConnectionClosed) as end:
+            socket.recv(timeout=60)
+    assert (end.value.rcvd.code, end.value.rcvd.reason) == (1008, "InvalidRequest")
+
+
+@pytest.mark.parametrize("cursor", ["0", "00", "-1", "-0"])
+def test_a_cursor_before_everything_begins_with_the_oldest_event(box: LiveBox, cursor: str) -> None:
+    with stream(box, f"?cursor={cursor}") as socket:
+        assert receive(socket)[0]["t"] == "#identity"
 
 
 def test_plain_requests_are_told_to_upgrade(box: LiveBox) -> None:
