@@ -63,7 +63,7 @@ class _Visit:
         response = render(
             template,
             self.request,
-            form_action=[_form_source(self.asked.redirect_uri)],
+            leads_to_app=True,
             client=_shown(self.asked),
             handle=self.account.handle,
             host=urlsplit(self.services.config.public_url).netloc,
@@ -77,11 +77,10 @@ class _Visit:
         """The answer on its way to the app."""
         if answer.mode != "form_post":
             return _redirect(answer.location)
-        action = [_form_source(answer.redirect_uri)]
         page = render(
             "form_post.html",
             self.request,
-            form_action=action,
+            leads_to_app=True,
             action=answer.redirect_uri,
             client=_shown(self.asked),
             fields=answer.parameters,
@@ -275,14 +274,6 @@ def _shown(asked: Asked) -> dict[str, Any]:
         "is_local": asked.is_local,
         "back_to": back_to,
     }
-
-
-def _form_source(redirect_uri: str) -> str:
-    """The CSP source of a redirect URI. A bracketed address is no source, so its scheme stands for it."""
-    url = urlsplit(redirect_uri)
-    if not url.netloc or "[" in url.netloc:
-        return f"{url.scheme}:"
-    return f"{url.scheme}://{url.netloc}"
 
 
 def _redirect(location: str) -> Response:

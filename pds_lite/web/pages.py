@@ -3,15 +3,15 @@
 Rules that hold here
 - Jinja2 is imported with the first page, escapes everything, and takes templates from this package only.
 - Every page has a strict Content-Security-Policy: nothing but our own stylesheet, scripts only with this answer's
-  nonce, no frames around it, forms only to us and to the targets the handler names (Chromium applies form-action to
-  the redirects after a form, too). The app that opened it in a window has no hold on that window.
+  nonce, no frames around it, forms only to us. The app that opened it in a window has no hold on that window.
+- Pages whose forms lead back to an app say nothing of where forms may go: Chromium applies form-action to every redirect
+  after a form, and an app may lead on to anywhere, a broker to its app, a website to the scheme of its mobile app.
 - Pages are never cached and never say where somebody came from.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -41,24 +41,25 @@ def mount(app: WebApp) -> None:
 
 
 def render(
-    template: str, request: Request, *, status: int = 200, form_action: Sequence[str] = (), **context: Any
+    template: str, request: Request, *, status: int = 200, leads_to_app: bool = False, **context: Any
 ) -> Response:
-    """The page `template` with `context`; `form_action` are CSP sources that forms may lead to besides this server."""
+    """The page `template` with `context`; `leads_to_app` if its forms may end at an app."""
     nonce = secrets.token_urlsafe(16)
     style, icon = static_url("style.css"), static_url("icon.svg")
     html = (
         _environment().get_template(template).render(nonce=nonce, style=style, icon=icon, path=request.path, **context)
     )
-    return Response(html.encode(), status, page_headers(nonce, form_action))
+    return Response(html.encode(), status, page_headers(nonce, leads_to_app=leads_to_app))
 
 
-def page_headers(nonce: str, form_action: Sequence[str] = ()) -> dict[str, str]:
+def page_headers(nonce: str, *, leads_to_app: bool = False) -> dict[str, str]:
     """The headers of every page."""
-    targets = " ".join(("'self'", *form_action))
     policy = (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-        f"frame-ancestors 'none'; script-src 'nonce-{nonce}'; form-action {targets}"
+        f"frame-ancestors 'none'; script-src 'nonce-{nonce}'"
     )
+    if not leads_to_app:
+        policy += "; form-action 'self'"
     return {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": policy,

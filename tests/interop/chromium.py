@@ -62,6 +62,8 @@ class AppPage:
     url: str = ""
     body: bytes = b"<!doctype html><title>app</title><p>back at the app"
     answers: list[dict[str, str]] = field(default_factory=list)
+    leads_on_to: str = ""
+    """Where it sends whoever brought something, as brokers and the websites of mobile apps do."""
 
 
 @contextmanager
@@ -79,7 +81,9 @@ def app_page() -> Iterator[AppPage]:
         def _answer(self, brought: str) -> None:
             if brought:
                 page.answers.append(dict(parse_qsl(brought)))
-            self.send_response(200)
+            self.send_response(303 if brought and page.leads_on_to else 200)
+            if page.leads_on_to:
+                self.send_header("location", page.leads_on_to)
             self.send_header("content-type", "text/html; charset=utf-8")
             self.send_header("content-length", str(len(page.body)))
             self.end_headers()

@@ -135,3 +135,27 @@ def test_the_owner_signs_in_and_agrees_and_every_page_is_fit_to_be_read(
     assert seen["faults"] == []
     assert seen["blocked"] == []
     assert seen["pages"] >= 13
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+def test_an_app_may_lead_on_to_another_site(chromium: Chromium, place: Place, tmp_path: Path, mode: str) -> None:
+    """Brokers do, and whoever signs in for a website under another name."""
+    with app_page() as broker, app_page() as page:
+        broker.leads_on_to = page.url
+        app = App(place.box.url, scope=FEW, redirect=broker.url)
+        seen = chromium.walk(
+            "oauth_pages.mjs",
+            url=place.box.url + app.page_url(app.push(response_mode=mode)),
+            handle=HANDLE,
+            password=PASSWORD,
+            code=place.recovery_codes.pop(),
+            untick=[],
+            others={},
+            javascript=True,
+            phone=False,
+            dark=False,
+            formPost=mode == "form_post",
+            shots=str(tmp_path),
+        )
+        assert broker.answers[0]["state"] == app.state
+    assert seen["blocked"] == []
