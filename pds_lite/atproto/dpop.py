@@ -5,10 +5,11 @@ nonces are current, and remembers `Proof.jti` so that a proof is used once. Time
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 from pds_lite.atproto.base64url import encode_base64url
@@ -65,7 +66,7 @@ def check_proof(
     htu = claims.get("htu")
     if not isinstance(htu, str) or (htu != url and _normal(htu) != _normal(url)):
         raise _invalid("htu is not the URL of this request")
-    _check_time(claims.get("iat"), now)
+    _check_times(claims, now)
     nonce = claims.get("nonce")
     if not isinstance(nonce, str) or not is_current_nonce(nonce):
         raise OAuthError("Use the nonce of the DPoP-Nonce header in the DPoP proof", error="use_dpop_nonce")
@@ -102,11 +103,19 @@ def _remembered_key(
     return _parse_key({name: value for name, value in members.items() if value is not None})
 
 
-def _check_time(iat: object, now: int) -> None:
-    if isinstance(iat, bool) or not isinstance(iat, int | float):
+def _check_times(claims: Mapping[str, object], now: int) -> None:
+    """`iat`, and the two that a proof need not have: who sets an end to it means it (RFC 7519 4.1)."""
+    iat, exp, nbf = claims.get("iat"), claims.get("exp", now), claims.get("nbf", now)
+    if not _is_time(iat):
         raise _invalid("it has no iat")
     if not now - MAX_AGE_S <= iat <= now + MAX_AHEAD_S:
         raise _invalid("iat is too old or in the future: is the clock right?")
+    if not (_is_time(exp) and _is_time(nbf) and exp > now - MAX_AHEAD_S and nbf <= now + MAX_AHEAD_S):
+        raise _invalid("exp is over or nbf has not come")
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_token_hash(ath: object, access_token: str | None) -> None:

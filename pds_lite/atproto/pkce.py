@@ -4,18 +4,14 @@ import hmac
 import re
 from hashlib import sha256
 
-from pds_lite.atproto.base64url import decode_base64url, encode_base64url
-from pds_lite.errors import BadData
+from pds_lite.atproto.base64url import encode_base64url
 
-_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 
 
 def is_challenge(text: str) -> bool:
-    """True for the base64url text of a SHA-256 digest."""
-    try:
-        return len(decode_base64url(text)) == 32
-    except BadData:
-        return False
+    """True for a text that may stand for a challenge (RFC 7636 4.2). Whether it is a digest shows at the exchange."""
+    return _UNRESERVED.fullmatch(text) is not None
 
 
 def challenge_of(verifier: str) -> str:
@@ -25,6 +21,6 @@ def challenge_of(verifier: str) -> str:
 
 def matches(challenge: str, verifier: str) -> bool:
     """Whether `verifier` has the form of one and made `challenge`."""
-    if _VERIFIER.fullmatch(verifier) is None:
+    if _UNRESERVED.fullmatch(verifier) is None:
         return False
     return hmac.compare_digest(challenge_of(verifier), challenge)

@@ -143,7 +143,7 @@ async def _parameters(request: Request) -> dict[str, str]:
     if kind == "application/json":
         return _from_json(ujson.loads(body))
     if kind != "application/x-www-form-urlencoded":
-        raise OAuthError("The body must be application/x-www-form-urlencoded or application/json")
+        raise OAuthError("The body must be application/x-www-form-urlencoded or application/json", status=415)
     return form_parameters(body)
 
 

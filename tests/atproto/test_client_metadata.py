@@ -88,7 +88,8 @@ def test_a_document_that_breaks_a_rule_is_refused(members):
         {"jwks": None}, {"jwks_uri": "https://app.example.com/jwks.json"}, {"jwks": {"keys": []}}, {"jwks": {}},
         {"jwks": {"keys": [{**KEY, "d": "secret"}]}}, {"jwks": {"keys": [5]}}, {"jwks": {"keys": [KEY] * 51}},
         {"token_endpoint_auth_signing_alg": None}, {"token_endpoint_auth_signing_alg": "none"},
-        {"token_endpoint_auth_signing_alg": "HS256"}, {"application_type": "native"},
+        {"token_endpoint_auth_signing_alg": "HS256"}, {"token_endpoint_auth_signing_alg": 5},
+        {"application_type": "native"},
         {"jwks": None, "jwks_uri": "http://app.example.com/jwks.json"}, {"jwks": None, "jwks_uri": 5},
     ],
 )  # fmt: skip
@@ -120,7 +121,7 @@ def test_a_native_client_cannot_take_another_scheme(uri):
 def test_a_client_id_of_another_form_is_refused(client_id):
     with pytest.raises(OAuthError) as raised:
         parse_client_id(client_id)
-    assert raised.value.error == "invalid_client"
+    assert raised.value.error == "invalid_client_metadata"
 
 
 def test_development_lets_loopback_documents_through():

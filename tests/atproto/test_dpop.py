@@ -72,6 +72,9 @@ def test_a_key_with_alg_use_and_kid_is_the_same_key():
         {"iat": str(NOW)},
         {"iat": NOW - 191},
         {"iat": NOW + 181},
+        {"exp": NOW - 180},
+        {"exp": "later"},
+        {"nbf": NOW + 181},
         {"ath": "anything"},
     ],
 )
@@ -87,9 +90,11 @@ def test_query_case_and_default_port_make_no_other_url(htu):
     assert check(proof(), url=URL + "?x=y")
 
 
-@pytest.mark.parametrize("iat", [NOW - 190, NOW + 180, NOW + 0.5])
-def test_clocks_may_differ_a_little(iat):
-    assert check(proof({"iat": iat}))
+@pytest.mark.parametrize(
+    "claims", [{"iat": NOW - 190}, {"iat": NOW + 180}, {"iat": NOW + 0.5}, {"exp": NOW - 179, "nbf": NOW + 180}]
+)
+def test_clocks_may_differ_a_little(claims):
+    assert check(proof(claims))
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_a_confidential_client_over_https(reference_node: Any, directory: str, t
         client = {
             **metadata(host),
             "token_endpoint_auth_method": "private_key_jwt",
-            "token_endpoint_auth_signing_alg": "ES256",
+            "token_endpoint_auth_signing_alg": "RS256",  # as the README of the client says, which signs with ES256
             "jwks_uri": f"{host.url}/jwks.json",
         }
         host.documents["/client.json"] = client

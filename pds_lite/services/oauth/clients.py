@@ -83,7 +83,7 @@ class Clients:
         self._assertions = Replays(clock, ASSERTION_MEMORY_S, MAX_ASSERTIONS, forget=True)
 
     async def get(self, client_id: str) -> ClientMetadata:
-        """The client of that id. Raises OAuthError (invalid_client, invalid_client_metadata)."""
+        """The client of that id. Raises OAuthError (invalid_client_metadata)."""
         if parse_client_id(client_id, dev=self._dev):
             return localhost_client(client_id)
         return await self._get("client", client_id, self._parser(client_id))
@@ -91,12 +91,12 @@ class Clients:
     async def authenticate(self, parameters: Mapping[str, str], proof_jkt: str | None) -> Asker:
         """The client a request comes from: named by a public one, proven by a confidential one.
 
-        `proof_jkt` is the key of the request's DPoP proof. Raises OAuthError (invalid_request, invalid_client and what
-        `get` raises).
+        `proof_jkt` is the key of the request's DPoP proof. Raises OAuthError (invalid_client and what `get`
+        raises).
         """
         client_id = parameters.get("client_id")
         if not client_id:
-            raise OAuthError("client_id is missing")
+            raise OAuthError("client_id is missing", error="invalid_client")
         client = await self.get(client_id)
         if not client.is_confidential:
             return Asker(client)
@@ -142,15 +142,14 @@ class Clients:
 
     async def _judge(self, client: ClientMetadata, check: Callable[..., T], token: str) -> T:
         """What `check` says of a token the client signed, if need be with a key it has published since we asked."""
-        alg = client.signing_alg or ""
         keys = await self.keys(client)
         try:
-            return check(token, client.client_id, self._issuer, alg, keys, self._clock.now())
+            return check(token, client.client_id, self._issuer, keys, self._clock.now())
         except OAuthError:
             fresh = await self.keys(client, refresh=True)
             if fresh == keys:
                 raise
-            return check(token, client.client_id, self._issuer, alg, fresh, self._clock.now())
+            return check(token, client.client_id, self._issuer, fresh, self._clock.now())
 
     async def _get(self, kind: str, url: str, parse: Callable[[object], T], *, refresh: bool = False) -> T:
         key = f"{kind} {url}"

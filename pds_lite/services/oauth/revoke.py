@@ -23,8 +23,11 @@ class Revocation:
     async def revoke(self, parameters: Mapping[str, str], proof_jkt: str | None) -> None:
         """Ends the session of `token`, expired ones too. A token that is not the caller's is no error and ends nothing.
 
-        Raises OAuthError (invalid_request) without a token.
+        Raises OAuthError (invalid_request, invalid_client) without a token or a client_id, since nothing would end
+        where the app was told that it did.
         """
+        if not parameters.get("client_id"):
+            raise OAuthError("client_id is missing", error="invalid_client")
         token = parameters.get("token")
         if not token:
             raise OAuthError("token is missing")

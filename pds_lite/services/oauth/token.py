@@ -73,7 +73,7 @@ class TokenEndpoint:
         _check_same_client(request.client_id, request.client_key, asker)
         if request.dpop_jkt not in (None, proof_jkt):
             raise _invalid_grant("The DPoP proof is of another key than the request's")
-        if parameters.get("redirect_uri", request.redirect_uri) != request.redirect_uri:
+        if parameters.get("redirect_uri") != request.redirect_uri:
             raise _invalid_grant("redirect_uri is not the request's")
         if not pkce.matches(request.code_challenge, parameters.get("code_verifier", "")):
             raise _invalid_grant("code_verifier does not fit the code_challenge")
