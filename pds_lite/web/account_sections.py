@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from microdot import Response
@@ -32,8 +33,14 @@ if TYPE_CHECKING:
     from pds_lite.storage.identity_store import PlcAlarm
     from pds_lite.storage.oauth_store import Grant
 
+Row = TypeVar("Row")
+
 ROWS = 50
 """Lines of a long list on one page."""
+CARDS = 4
+"""The same for cards, on a page that has four lists of them."""
+CARD_TEXT = 1000
+"""Characters of what an app may do, on its card."""
 _SESSION_WORDS = {
     "com.atproto.access": "Everything: it signed in with your password.",
     "com.atproto.appPass": "Read and write everything of yours except direct messages; no account settings.",
@@ -111,8 +118,8 @@ def status_sentence(visit: Visit) -> str:
 
 async def _apps(visit: Visit, problem: PdsError | None) -> Response:
     services = visit.services
-    by_use = sorted(services.sessions.live(), key=lambda session: session.used_us)
-    last_uses = {session.app_password: session.used_us for session in by_use}
+    live = services.sessions.live()
+    last_uses = {session.app_password: session.used_us for session in sorted(live, key=lambda row: row.used_us)}
     sessions = [
         {
             "id": session.id,
@@ -123,7 +130,7 @@ async def _apps(visit: Visit, problem: PdsError | None) -> Response:
             "created": time_words(session.created_us),
             "used": time_words(session.used_us),
         }
-        for session in services.sessions.live()[:ROWS]
+        for session in live
     ]
     browsers = [
         {
@@ -135,25 +142,45 @@ async def _apps(visit: Visit, problem: PdsError | None) -> Response:
         }
         for row in services.browsers.live()
     ]
+    app_passwords = [
+        {
+            "name": row.name,
+            "created": time_words(row.created_us),
+            "used": time_words(last_uses[row.name]) if row.name in last_uses else "",
+            "privileged": row.privileged,
+        }
+        for row in reversed(services.account.list_app_passwords())
+    ]
+    grants = _leaf(visit, "apps", await _grants(visit))
     return visit.page(
         "apps",
         "account_apps.html",
         problem=problem,
         done=_done(visit),
-        grants=[_grant(grant) for grant in await _grants(visit)],
-        sessions=sessions,
-        more=max(0, len(services.sessions.live()) - ROWS),
-        browsers=browsers,
-        app_passwords=[
-            {
-                "name": row.name,
-                "created": time_words(row.created_us),
-                "used": time_words(last_uses[row.name]) if row.name in last_uses else "",
-                "privileged": row.privileged,
-            }
-            for row in services.account.list_app_passwords()
-        ],
+        grants=Leaf([_grant(grant) for grant in grants.rows], grants.older, grants.next),
+        sessions=_leaf(visit, "sessions", sessions),
+        app_passwords=_leaf(visit, "passwords", app_passwords),
+        browsers=_leaf(visit, "browsers", browsers),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf(Generic[Row]):
+    """The rows of a list that are on this page, how many come after them, and the number of the page that goes on."""
+
+    rows: list[Row]
+    older: int
+    next: int
+
+
+def _leaf(visit: Visit, name: str, rows: list[Row]) -> Leaf[Row]:
+    """The cards of `rows` that the query's `name` asks for, a number from 0; the first for a number out of range."""
+    asked = visit.request.args.get(name, "0")
+    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 4 else 0
+    if number * CARDS >= len(rows):
+        number = 0
+    end = (number + 1) * CARDS
+    return Leaf(rows[number * CARDS : end], max(0, len(rows) - end), number + 1)
 
 
 async def _grants(visit: Visit) -> list[Grant]:
@@ -161,7 +188,7 @@ async def _grants(visit: Visit) -> list[Grant]:
     with visit.services.store.read() as txn:
         if next(oauth_store.list_grants(txn), None) is None:
             return []
-    return visit.services.oauth().grants.live()[:ROWS]
+    return visit.services.oauth().grants.live()
 
 
 def _grant(grant: Grant) -> dict[str, Any]:
@@ -170,12 +197,27 @@ def _grant(grant: Grant) -> dict[str, Any]:
     return {
         "id": grant.id,
         "title": "An app on your own device" if host == "localhost" else host,
-        "client": grant.client_id,
-        "may": describe(agreed, {}),
-        "all": [item.words for item in describe(granted, {})][:ROWS] if "include:" in grant.agreed else [],
+        "client": _cut(grant.client_id, 200),
+        "may": _within(CARD_TEXT, [item.words for item in describe(agreed, {})]),
+        "all": _within(CARD_TEXT, [item.words for item in describe(granted, {})]) if "include:" in grant.agreed else [],
         "created": time_words(grant.created_us),
         "used": time_words(grant.used_us),
     }
+
+
+def _within(limit: int, lines: list[str]) -> list[str]:
+    """As many of `lines` as have room in `limit` characters, and how many have not."""
+    kept: list[str] = []
+    for line in lines:
+        if limit <= 0:
+            return [*kept, f"And {len(lines) - len(kept)} more."]
+        kept.append(_cut(line, limit))
+        limit -= len(line)
+    return kept
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 async def _security(visit: Visit, problem: PdsError | None) -> Response:

@@ -4,8 +4,8 @@ Rules that hold here
 - Jinja2 is imported with the first page, escapes everything, and takes templates from this package only.
 - Every page has a strict Content-Security-Policy: nothing but our own stylesheet, scripts only with this answer's
   nonce, no frames around it, forms only to us. The app that opened it in a window has no hold on that window.
-- Pages whose forms lead back to an app say nothing of where forms may go: Chromium applies form-action to every redirect
-  after a form, and an app may lead on to anywhere, a broker to its app, a website to the scheme of its mobile app.
+- Pages whose forms lead back to an app say nothing of where forms may go: Chromium applies form-action to every
+  redirect after a form, and an app may lead on to anywhere, a broker to its app, a website to its mobile app's scheme.
 - Pages are never cached and never say where somebody came from.
 """
 

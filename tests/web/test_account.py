@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pds_lite.atproto.oauth_scope import ScopeSet
+from pds_lite.services.oauth.grants import Beginning
 from pds_lite.services.second_factor import STEP_S, totp
 from pds_lite.storage import identity_store
 from pds_lite.storage.identity_store import PlcAlarm, PlcRow
@@ -631,6 +633,50 @@ def test_a_full_log_stays_below_the_size_of_a_page(tmp_path: Path) -> None:
             assert len(page.answer.body) < GREATEST_PAGE
             seen += page.text.count("Refused ")
         assert seen == 199
+
+
+async def let_in(box: LiveBox, number: int) -> None:
+    """An app that asks for nearly as much as a request can hold."""
+    asked = ScopeSet(["atproto", *(f"repo:com.example{each}.{'x' * 40}.post" for each in range(80))])
+    await (
+        services(box)
+        .oauth()
+        .grants.begin(
+            Beginning(
+                client_id=f"https://app-{number}.example.com/{'x' * 1500}",
+                client_name="",
+                sub=box.did,
+                agreed=ScopeSet([*asked.texts, "include:com.example.all"]),
+                scope=asked,
+                dpop_jkt="",
+                client_key="",
+                code_hash=b"",
+                code_challenge="",
+            ),
+            [],
+        )
+    )
+
+
+def test_every_app_and_session_can_be_seen_and_signed_out_however_many_there_are(tmp_path: Path) -> None:
+    with live_box(tmp_path / "box", rate_limits=False) as box:
+        for number in range(10):
+            box.run(let_in(box, number))
+            box.server("createAppPassword", {"name": f"Password {number}"}, box.token())
+        owner = Browser(box)
+        owner.sign_in(PASSWORD)
+        for name, shown in (("apps", "Let in"), ("sessions", "Signed in"), ("passwords", "Made")):
+            pages = [owner.get(f"/account/apps?{name}={number}") for number in range(3)]
+            assert [len(re.findall(rf"{shown} \d", page.text)) for page in pages] == [4, 4, 2], name
+            assert max(len(page.answer.body) for page in pages) < GREATEST_PAGE - 6000, "the style comes on top"
+        assert "2 more apps" in owner.get("/account/apps?apps=1").text
+        page = owner.get("/account/apps?apps=2")
+        assert "app-0.example.com" in page.text
+        assert "more." in page.text, "what has no room on the card is counted"
+        for form in [form for form in page.reader.forms if ("action", "revoke-grant") in form.fields]:
+            assert owner.send(page, form).answer.status == 200
+        assert len(services(box).oauth().grants.live()) == 8
+        assert owner.get("/account/apps?apps=2").text.count("Let in ") == 4, "an empty page is the first one"
 
 
 def test_an_empty_box_says_so(tmp_path: Path) -> None:
