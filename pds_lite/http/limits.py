@@ -22,6 +22,7 @@ class ConnectionLimits:
     write_stall_s: float = 60
     """A reader must take 48 KiB in this time."""
     drain_s: float = 2
+    """For a client that is still sending to see that it was refused."""
     drain_bytes: int = 4 << 20
     head_bytes: int = 32 * 1024
     url_bytes: int = 16 * 1024

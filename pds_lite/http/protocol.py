@@ -366,9 +366,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._drain()
 
     def _throw_away(self, size: int) -> None:
+        """Beyond the limit nothing more is read; who is busy sending still has until the deadline to see the answer."""
         self._drained += size
         if self._drained > self.limits.drain_bytes:
-            self._close()
+            self.flow.pause_reading()
 
     def _close(self) -> None:
         """Closes once what was written has left; a client that does not read is cut."""

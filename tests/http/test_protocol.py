@@ -441,6 +441,19 @@ def test_an_early_refusal_arrives_although_the_client_is_still_sending() -> None
         assert (answer.status, answer.headers["connection"]) == (404, "close")
 
 
+def test_a_client_that_sends_much_more_is_held_back_and_not_reset_before_it_has_seen_its_refusal() -> None:
+    """A stale nonce or an expired token is told so: many clients look at the answer only when they cannot send on."""
+    limits = dataclasses.replace(PATIENT, drain_s=30, drain_bytes=64 << 10)
+    with running(make_app(), limits=limits) as server, server.connect() as client:
+        client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
+        client.send(b"x" * 1_000_000)
+        assert client.answer().status == 404
+        end = time.monotonic() + 60
+        while not any(connection.flow.read_paused for connection in list(server.uvicorn.server_state.connections)):
+            assert time.monotonic() < end, "the connection was closed under a client that was still sending"
+            time.sleep(0.01)
+
+
 def test_a_reader_that_does_not_read_is_cut_and_the_generator_ends(hasty: RunningServer) -> None:
     ended.clear()
     with hasty.connect() as client:
