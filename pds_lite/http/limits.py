@@ -23,7 +23,8 @@ class ConnectionLimits:
     """A reader must take 48 KiB in this time."""
     drain_s: float = 2
     """For a client that is still sending to see that it was refused."""
-    drain_bytes: int = 4 << 20
+    drain_bytes: int = 32 << 20
+    """What is thrown away meanwhile, about as much as a fast network brings: browsers look at the answer at the end."""
     head_bytes: int = 32 * 1024
     url_bytes: int = 16 * 1024
     headers: int = 100
