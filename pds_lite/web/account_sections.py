@@ -198,21 +198,23 @@ def _grant(grant: Grant) -> dict[str, Any]:
         "id": grant.id,
         "title": "An app on your own device" if host == "localhost" else host,
         "client": _cut(grant.client_id, 200),
-        "may": _within(CARD_TEXT, [item.words for item in describe(agreed, {})]),
-        "all": _within(CARD_TEXT, [item.words for item in describe(granted, {})]) if "include:" in grant.agreed else [],
+        "may": _card_lines(agreed),
+        "all": _card_lines(granted) if "include:" in grant.agreed else [],
         "created": time_words(grant.created_us),
         "used": time_words(grant.used_us),
     }
 
 
-def _within(limit: int, lines: list[str]) -> list[str]:
-    """As many of `lines` as have room in `limit` characters, and how many have not."""
+def _card_lines(scopes: list[str]) -> list[str]:
+    """What these scopes allow, each line once: as many as have room on a card, and how many have not."""
+    lines = dict.fromkeys(item.words for item in describe(scopes, {}))
     kept: list[str] = []
+    room = CARD_TEXT
     for line in lines:
-        if limit <= 0:
+        if room <= 0:
             return [*kept, f"And {len(lines) - len(kept)} more."]
-        kept.append(_cut(line, limit))
-        limit -= len(line)
+        kept.append(_cut(line, room))
+        room -= len(line)
     return kept
 
 

@@ -109,7 +109,7 @@ def describe(scopes: Iterable[str], sets: Mapping[str, PermissionSet]) -> list[I
 def _describe_set(scope: str, include: Include, permission_set: PermissionSet | None) -> Item:
     authority = _authority(include.nsid)
     if permission_set is None:
-        return Item(scope, WRITE, f"A set of permissions published by {authority}.")
+        return Item(scope, WRITE, f"A set of permissions published by {authority} ({include.nsid}).")
     granted = [_words(permission) for permission in expand(include, permission_set)]
     group = max((group for group, _ in granted), key=GROUPS.index, default=SEE)
     words = f"A set of permissions published by {authority}, which calls it “{permission_set.title or include.nsid}”."
