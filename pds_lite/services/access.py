@@ -256,9 +256,13 @@ class AccessControl:
                 return await self._bearer(credential.strip(), access, nsid)
             case "dpop" if access in _TAKES_SESSION and dpop is not None:
                 return self._dpop(credential.strip(), dpop)
+            case "dpop" | "basic" if access in _TAKES_REFRESH:  # as the reference: no token of the kind was shown
+                raise Unauthorized("Authentication Required", error="AuthMissing")
             case "basic":
                 return self._basic(credential.strip(), access, address)
-        raise _wrong(f"Unexpected authorization type, expected {'Basic' if access is Access.ADMIN else 'Bearer'}")
+        if access is Access.ADMIN:
+            raise _not_the_admin()
+        raise _wrong("Unexpected authorization type, expected Bearer")
 
     async def _bearer(self, token: str, access: Access, nsid: str) -> Principal:
         if access in _TAKES_SESSION and self._sessions.looks_like_ours(token):
@@ -275,8 +279,8 @@ class AccessControl:
             if own_account and not names_method(token):
                 raise _wrong("Token could not be verified")
             return await self._service_auth.accept(token, nsid, only_own_account=own_account)
-        if access is Access.ADMIN:  # the reference's answer to any other credential
-            raise Unauthorized("Authentication Required", error="AuthenticationRequired")
+        if access is Access.ADMIN:
+            raise _not_the_admin()
         raise _wrong("This token is not for this method")
 
     def _dpop(self, token: str, dpop: DpopRequest) -> Principal:
@@ -292,12 +296,17 @@ class AccessControl:
         except ValueError:
             raise _wrong("The Authorization header is malformed") from None
         if not self._admin_password:
-            raise Unauthorized("Authentication Required", error="AuthenticationRequired")
+            raise _not_the_admin()
         self._throttle.take_admin(address)
         if not hmac.compare_digest(password.encode(), self._admin_password.encode()) or user != "admin":
-            raise Unauthorized("Authentication Required", error="AuthenticationRequired")
+            raise _not_the_admin()
         self._throttle.give_back_admin(address)
         return Principal(Kind.ADMIN, privileged=True)
+
+
+def _not_the_admin() -> Unauthorized:
+    """The reference's answer to any other credential."""
+    return Unauthorized("Authentication Required", error="AuthenticationRequired")
 
 
 def _wrong(message: str) -> Unauthorized:

@@ -96,7 +96,23 @@ def test_the_table_of_who_may_call_what(shown: tuple[AccessControl, dict[str, st
         assert (refused.value.status, refused.value.error) in [
             (401, "AuthenticationRequired") if access is Access.ADMIN else (400, "InvalidToken"),
             (401, "BadJwt"),
-        ]
+        ] or (kind == "admin" and access in REFRESHING and refused.value.error == "AuthMissing")
+
+
+REFRESHING = {Access.REFRESH, Access.REFRESH_EXPIRED}
+
+
+@pytest.mark.parametrize("header", ["DPoP x", "Basic eDp5", "Digest x"])
+def test_another_scheme_than_a_method_takes_is_named_as_at_the_reference(
+    shown: tuple[AccessControl, dict[str, str]], header: str
+) -> None:
+    control, _headers = shown
+    missing = (400, "InvalidToken") if header.startswith("Digest") else (401, "AuthMissing")
+    expected = {Access.ADMIN: (401, "AuthenticationRequired"), Access.REFRESH: missing, Access.REFRESH_EXPIRED: missing}
+    for access, error in expected.items():
+        with pytest.raises(Unauthorized) as refused:
+            asyncio.run(control.authenticate(header, access, "x"))
+        assert (refused.value.status, refused.value.error) == error
 
 
 @pytest.mark.parametrize("access", list(Access))
