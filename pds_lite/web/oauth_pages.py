@@ -25,6 +25,7 @@ from pds_lite.http.client_address import rate_key
 from pds_lite.services.rate_limits import EVERYTHING, OAUTH
 from pds_lite.services.sign_in import CODE_NEEDED, CODE_WRONG, Caller
 from pds_lite.web import browser_session, passkey_form
+from pds_lite.web.account_visit import words
 from pds_lite.web.oauth import form_parameters, log_refusal
 from pds_lite.web.pages import page_headers, render
 from pds_lite.web.scope_words import GROUPS, describe
@@ -129,8 +130,8 @@ async def _take_in(services: Services, request: Request, parameters: Mapping[str
         asked = await services.oauth().par.bring(parameters, browser_session.browser_id(services, request))
     except OAuthError as problem:
         log_refusal(services, request, parameters["client_id"], problem.error, problem.message)
-        words = ["It did not ask in a way that this server understands, so you were not sent on to it.", NOTHING_DONE]
-        return _message(request, "This app cannot sign in", words, technical=problem.message)
+        lines = ["It did not ask in a way that this server understands, so you were not sent on to it.", NOTHING_DONE]
+        return _message(request, "This app cannot sign in", lines, technical=problem.message)
     if asked.problem is not None:
         log_refusal(services, request, asked.client_id, *asked.problem)
     return await _due(_Visit(services, request, asked, account))
@@ -214,14 +215,14 @@ async def _sign_in(visit: _Visit, form: Form) -> Response:
     except (Unauthorized, RateLimited) as problem:
         if problem.error in (CODE_NEEDED, CODE_WRONG):
             asked.typed = (name, password, remember)
-        return _sign_in_page(visit, _words(problem), username=name)
+        return _sign_in_page(visit, _why_not(problem), username=name)
     asked.signed_in = True
     response = _redirect(_page_url(asked))
     await browser_session.sign_in(services, visit.request, response, remember=remember)
     return response
 
 
-def _words(problem: PdsError) -> str:
+def _why_not(problem: PdsError) -> str:
     if problem.error == CODE_NEEDED:
         return ""
     if problem.message == passkey_form.REFUSED:
@@ -229,8 +230,7 @@ def _words(problem: PdsError) -> str:
     if problem.error == CODE_WRONG:
         return "The code is not right. Wait for the next one, or use a recovery code."
     if isinstance(problem, RateLimited):
-        minutes = max(1, problem.retry_after // 60)
-        return f"{problem.message}. Try again in {minutes} minute{'s' * (minutes > 1)}."
+        return words(problem)
     return "The handle or the password is not right. An app password does not work here."
 
 
@@ -287,7 +287,7 @@ def _refused(request: Request, problem: PdsError) -> Response:
     page = _message(
         request,
         "This sign-in cannot go on",
-        [problem.message, "Go back to the app and begin again."],
+        [words(problem), "Go back to the app and begin again."],
         status=status,
     )
     if isinstance(problem, RateLimited):
