@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from pds_lite.errors import OAuthError
 
 MAX_CLIENT_ID = 2048
+MAX_LOCALHOST_ID = 8192
+"""It holds all the scopes of an app under development."""
 MAX_REDIRECT_URIS = 100
 MAX_REDIRECT_URI = 2048
 MAX_KEYS = 50
@@ -55,13 +57,10 @@ class ClientMetadata:
 
 def parse_client_id(client_id: str, *, dev: bool = False) -> bool:
     """True for the localhost client, False for one with a document. Raises OAuthError (invalid_client_metadata)."""
-    if len(client_id) > MAX_CLIENT_ID or not _is_plain(client_id):
+    is_localhost = client_id.partition("?")[0] in (LOCALHOST, LOCALHOST + "/")
+    if len(client_id) > (MAX_LOCALHOST_ID if is_localhost else MAX_CLIENT_ID) or not _is_plain(client_id):
         _bad_id("it is too long or holds characters that do not belong in a URL")
-    if (
-        client_id == LOCALHOST
-        or client_id.startswith((LOCALHOST + "?", LOCALHOST + "/?"))
-        or client_id == LOCALHOST + "/"
-    ):
+    if is_localhost:
         return True
     url = _split(client_id)
     if url is None or "@" in url.netloc or "#" in client_id:

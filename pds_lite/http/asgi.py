@@ -41,7 +41,7 @@ Handler = Callable[..., Awaitable[Any]]
 
 FORM_LIMIT = 64 * 1024
 """Bytes of a form or of any other body that a web page handler asks for."""
-MAX_FIELDS = 200
+MAX_FIELDS = 500
 """Of a form or a query string; a consent page has a box for each scope."""
 
 

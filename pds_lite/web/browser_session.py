@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from microdot import Request, Response
 
 from pds_lite.errors import BadInput, Forbidden
-from pds_lite.http.asgi import form_body
+from pds_lite.http.asgi import MAX_FIELDS, form_body
 from pds_lite.services.browser_sessions import LIFE_US, digest
 from pds_lite.storage.browser_session_store import BrowserSession
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 BROWSER_COOKIE = "pds-lite-browser"
 SESSION_COOKIE = "pds-lite-session"
 CSRF_FIELD = "csrf"
-MAX_FIELDS = 500
 
 
 class Form:

@@ -132,6 +132,12 @@ def test_development_lets_loopback_documents_through():
         parse_client_id("http://app.example.com/metadata.json", dev=True)
 
 
+def test_a_localhost_client_holds_many_scopes_but_not_any_number():
+    assert parse_client_id("http://localhost?scope=atproto" + "+repo%3Acom.example.record" * 200) is True
+    with pytest.raises(OAuthError):
+        parse_client_id("http://localhost?scope=atproto" + "+repo%3Acom.example.record" * 400)
+
+
 def test_the_localhost_client():
     assert parse_client_id("http://localhost") is True
     client = localhost_client("http://localhost")

@@ -286,6 +286,13 @@ def test_scopes_not_understood_fall_away(box: LiveBox) -> None:
     assert app.tokens["scope"] == "atproto repo:app.bsky.feed.post"
 
 
+def test_whatever_number_of_scopes_may_be_asked_for_can_be_agreed_to(box: LiveBox) -> None:
+    """An app under development says them all in its client_id, and the owner's form says them all again."""
+    many = " ".join(f"repo:a.b.c{number}" for number in range(399))
+    assert len(App(box.url, scope=f"atproto {many}").log_in().tokens["scope"].split(" ")) == 400
+    assert App(box.url, scope=f"atproto {many} repo:a.b.d").push().error == (400, "invalid_scope")
+
+
 # -- codes and refresh tokens
 
 

@@ -38,6 +38,8 @@ LIFE_S = 300
 LONGEST_S = 3600
 MAX_REQUESTS = 256
 MAX_SCOPE = 8192
+MAX_SCOPES = 400
+"""The owner gets a box for each, and the form has to come back whole."""
 MAX_STATE = 2048
 MAX_HINT = 2048
 RESPONSE_MODES = ("query", "fragment", "form_post")
@@ -224,6 +226,8 @@ def _redirect_uri(parameters: Mapping[str, str], client: ClientMetadata) -> str:
 def _scopes(parameters: Mapping[str, str], client: ClientMetadata) -> ScopeSet:
     text = _bounded(parameters, "scope", MAX_SCOPE, error="invalid_scope") or ""
     asked = ScopeSet.parse(text)
+    if len(asked.texts) > MAX_SCOPES:
+        raise OAuthError(f"More than {MAX_SCOPES} scopes at once", error="invalid_scope")
     for scope in asked.texts:
         if scope not in client.scopes:
             raise OAuthError(f'Scope "{scope[:200]}" is not in the client\'s metadata', error="invalid_scope")
