@@ -193,10 +193,13 @@ def _request(app: Microdot, scope: dict[str, Any], client: str, headers: dict[st
 
 
 async def _answer(response: Response, accept_encoding: str, send: Send, *, head: bool) -> None:
-    response.complete()
     body: Any = response.body
+    untyped = body == b"" and "Content-Type" not in response.headers  # nothing has no type; microdot would give it one
+    response.complete()
     headers: Headers = []
     for name, value in response.headers.items():
+        if untyped and name.lower() == "content-type":
+            continue
         for one in value if isinstance(value, list) else (value,):
             headers.append((name.lower().encode("latin-1"), one.encode("latin-1")))
     if isinstance(body, bytes):

@@ -219,6 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_size > self.limits.head_bytes or len(self.headers) >= self.limits.headers:
             self._stop(431, "The request's head is too large")
         name = name.lower()
+        value = value.rstrip(b" \t")  # the parser leaves what RFC 9110 5.5 does not count
         if name == b"host":
             self._hosts += 1
         elif name == b"expect":

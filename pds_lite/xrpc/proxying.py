@@ -66,7 +66,8 @@ async def ask_elsewhere(services: Services, call: Call) -> Reply:
 def reply_of(answer: Answer) -> Reply:
     """The service's answer as ours."""
     headers = dict(answer.headers)
-    return Reply(answer.body, headers.pop("content-type", "application/octet-stream"), answer.status, headers)
+    content_type = headers.pop("content-type", "application/octet-stream" if answer.body else "")
+    return Reply(answer.body, content_type, answer.status, headers)
 
 
 async def _dispatch(services: Services, principal: Principal, asked: ProxiedCall) -> Answer:

@@ -45,6 +45,10 @@ async def picture(_request: Request) -> Any:
     return LONG.encode(), 200, {"Content-Type": "image/png"}
 
 
+async def nothing(_request: Request) -> Any:
+    return b"", 200
+
+
 async def cookies(_request: Request) -> Any:
     return "x", 200, {"Set-Cookie": ["a=1", "b=2"]}
 
@@ -52,7 +56,7 @@ async def cookies(_request: Request) -> Any:
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     app = WebApp()
-    for handler in (who, refuse, teapot, long, picture, cookies):
+    for handler in (who, refuse, teapot, long, picture, nothing, cookies):
         app.get(f"/{handler.__name__}")(handler)
     app.post("/form")(form)
     with running(app, trusted=("127.0.0.1",)) as started:
@@ -172,6 +176,14 @@ def test_large_json_is_compressed_only_when_asked(server: RunningServer) -> None
             assert plain.body.decode() == LONG
             assert plain.headers["vary"] == "accept-encoding"
         assert "content-encoding" not in get(client, "/picture", "Accept-Encoding: gzip").headers
+
+
+def test_an_empty_answer_has_no_type(server: RunningServer) -> None:
+    with server.connect() as client:
+        answer = get(client, "/nothing")
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert "content-type" not in answer.headers
 
 
 def test_several_cookies_stay_several_headers(server: RunningServer) -> None:

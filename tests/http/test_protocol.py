@@ -81,6 +81,10 @@ async def headers(request: Any) -> str:
     return json.dumps(sorted(request.headers))
 
 
+async def values(request: Any) -> str:
+    return json.dumps([text for _name, text in sorted(request.headers.items())])
+
+
 async def split(_request: Request) -> Any:
     return "x", 200, {"X-Injected": "a\r\nSet-Cookie: b"}
 
@@ -91,7 +95,7 @@ def make_app() -> WebApp:
     app.post("/count")(count)
     app.post("/slow-count")(slow_count)
     app.post("/keep")(keep)
-    for handler in (endless, short, fault, headers, split):
+    for handler in (endless, short, fault, headers, values, split):
         app.get(f"/{handler.__name__}")(handler)
     return app
 
@@ -208,6 +212,12 @@ def test_a_trailer_is_never_a_header(server: RunningServer) -> None:
         assert client.answer().body == b"0"
         client.send(b"GET /headers HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.answer().body == b'["host"]'
+
+
+def test_spaces_around_a_headers_value_are_not_part_of_it(server: RunningServer) -> None:
+    with server.connect() as client:
+        client.send(b"GET /values HTTP/1.1\r\nHost: a\r\nX:  one two \t\r\nY: \r\n\r\n")
+        assert client.answer().body == b'["a", "one two", ""]'
 
 
 @pytest.mark.parametrize(

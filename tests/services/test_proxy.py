@@ -285,6 +285,15 @@ def test_an_error_that_is_not_json_is_told_by_its_status(box: LiveBox, token: st
     assert b"html" not in answer.body
 
 
+def test_an_empty_answer_comes_back_without_a_type(box: LiveBox, token: str, appview: FakeService) -> None:
+    appview.answer = (200, {}, b"")
+
+    answer = box.post("app.bsky.notification.updateSeen", {"seenAt": "2026-01-01T00:00:00Z"}, token)
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert "content-type" not in answer.headers
+
+
 def test_a_packed_error_is_read(box: LiveBox, token: str, appview: FakeService) -> None:
     body = gzip.compress(b'{"error":"Nope","message":"m"}')
     appview.answer = (400, {**JSON, "Content-Encoding": "gzip"}, body)
