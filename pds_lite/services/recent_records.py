@@ -3,7 +3,8 @@
 Nothing is kept for this. Every stored record carries the rev that wrote it, and posts, likes and reposts have keys that
 grow with time, so the newest keys of a collection hold the newest records. The search stops after a few that are not
 new, and is spared altogether while the service is up to date. A record whose client gave it a key far in the past is
-not found; it then shows up when the service has seen it.
+not found; it then shows up when the service has seen it. What was written before the account came here is never new:
+the network has it from the former host, however far behind a service is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pds_lite.atproto import dag_cbor
 from pds_lite.atproto.tid import tid_to_int
 from pds_lite.services.commit_clock import iso_time
-from pds_lite.storage import repo_store
+from pds_lite.storage import account_store, repo_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +81,10 @@ class RecentRecords:
         head = self._repo.head
         if head is None or head.rev <= rev:
             return NOTHING
-        number = tid_to_int(rev)
         with self._store.read() as txn:
+            account = account_store.get_account(txn)
+            came_us = account.created_us if account is not None else 0
+            number = max(tid_to_int(rev), came_us << 10)
             profile = self.profile(txn, head.did)
             return NewRecords(
                 profile if profile is not None and profile.indexed_us > number >> 10 else None,
