@@ -49,6 +49,10 @@ _EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?P<host>.{{3,189}
 """RFC 5321's Dot-string at a host name; without quotes, comments and address literals, which are mistakes today."""
 
 
+class LeadsElsewhere(BadInput):
+    """The DID document names another server, or another key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """Which secret opened the door."""
@@ -207,7 +211,7 @@ class Accounts:
     async def activate(self) -> None:
         """Makes the account speak from here, and announces it also when it was active: a lost #account event mutes it.
 
-        Raises BadInput (IncompatibleDidDoc) while the DID document leads elsewhere.
+        Raises LeadsElsewhere while the DID document does.
         """
         account = self.require()
         if account.status == "takendown":
@@ -280,9 +284,7 @@ class Accounts:
             return own_document(txn, account, self._keys.signing.did_key, self._config.public_url)
 
     async def check_did_document(self) -> None:
-        """Raises BadInput (IncompatibleDidDoc) if the DID document leads elsewhere, NotFound or UpstreamFailure if it
-        cannot be had.
-        """
+        """Raises LeadsElsewhere if the DID document does, NotFound or UpstreamFailure if it cannot be had."""
         account = self.require()
         if account.plc_op is not None:
             return
@@ -290,9 +292,9 @@ class Accounts:
             return  # did:web on this very host: the document is the one we serve
         doc = await self._identity.did_doc(account.did, refresh=True)
         if doc.pds != self._config.public_url:
-            raise _incompatible(f"the DID document names {doc.pds or 'no PDS'}, not {self._config.public_url}")
+            raise LeadsElsewhere(f"the DID document names {doc.pds or 'no PDS'}, not {self._config.public_url}")
         if doc.signing_key != self._keys.signing.did_key:
-            raise _incompatible("the DID document has another signing key than this server")
+            raise LeadsElsewhere("the DID document has another signing key than this server")
 
     def _head_is_ours(self) -> bool:
         """True if relays can verify the head with the key that the DID document has now."""
@@ -337,7 +339,3 @@ def _digest(text: str) -> bytes:
 
 def _wrong_password(reason: str) -> Unauthorized:
     return Unauthorized("Invalid identifier or password", hint=reason)
-
-
-def _incompatible(message: str) -> BadInput:
-    return BadInput(message, error="IncompatibleDidDoc")

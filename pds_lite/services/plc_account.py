@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pds_lite.atproto import dag_cbor, plc
 from pds_lite.atproto.crypto import parse_did_key
 from pds_lite.atproto.syntax import is_plc_did
-from pds_lite.errors import BadInput, BadKey
+from pds_lite.errors import BadInput, BadKey, PdsError, UpstreamFailure
 from pds_lite.net.plc_directory import OperationRefused
 from pds_lite.services.own_document import waiting_operations, with_handle
 from pds_lite.services.repo_writer import IdentityEvent
@@ -112,7 +112,7 @@ class PlcAccount:
         return operation
 
     async def submit(self, operation: object) -> None:
-        """submitPlcOperation: publishes an operation that leaves the account here.
+        """submitPlcOperation: publishes an operation that leaves the account here; done again, it succeeds again.
 
         Raises BadInput as the reference, also for what the directory refuses; UpstreamFailure.
         """
@@ -183,7 +183,13 @@ class PlcAccount:
     async def _publish(self, did: str, operation: Operation) -> None:
         await self._note(operation)
         failpoints.hit("plc.noted")
-        await self._identity.publish_plc(did, operation)
+        try:
+            await self._identity.publish_plc(did, operation)
+        except UpstreamFailure:
+            # An earlier try whose answer was lost is refused now; the hash says that it is the same one.
+            if not await self._is_in_force(did, operation):
+                raise
+            self._identity.forget(did)
         failpoints.hit("plc.published")
 
         def remember(txn: WriteTxn) -> None:
@@ -191,6 +197,12 @@ class PlcAccount:
             identity_store.put_plc(txn, replace(row, last_op=dag_cbor.encode(dict(operation))))
 
         await self._store.write(remember, "plc")
+
+    async def _is_in_force(self, did: str, operation: Operation) -> bool:
+        try:
+            return plc.op_cid((await self.audit(did)).last) == plc.op_cid(operation)
+        except PdsError:
+            return False
 
     async def _note(self, operation: Operation) -> None:
         cid = str(plc.op_cid(operation))

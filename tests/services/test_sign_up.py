@@ -139,7 +139,7 @@ def test_it_is_activated_only_when_its_document_leads_here(box: LiveBox, directo
     open_claim(box, with_code=False)
     did = elsewhere(directory)
     token = box.server("createAccount", wanted(did=did), service_token(box, did)).json["accessJwt"]
-    assert box.server("activateAccount", token=token).error == (400, "IncompatibleDidDoc")
+    assert box.server("activateAccount", token=token).error == (400, "InvalidRequest")
 
     recommended = box.get("com.atproto.identity.getRecommendedDidCredentials", token).json
     directory.operations[did] = plc.sign_op(plc.update(directory.operations[did], recommended), OLD_HOST)

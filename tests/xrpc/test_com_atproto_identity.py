@@ -283,6 +283,12 @@ def test_an_operation_that_leads_away_is_not_submitted(published: LiveBox, direc
     assert events(published)[-1][0] == "#identity"
     assert published.run(published.app.services.plc_watch.check()).alarms == ()
 
+    assert published.post(NS + "submitPlcOperation", {"operation": fine}, token).status == 200, "its answer was lost"
+    stranger = plc.sign_op(plc.update(fine, {}), K256Key.from_bytes(b"\x77" * 32))
+    refused = published.post(NS + "submitPlcOperation", {"operation": stranger}, token)
+    assert refused.error == (400, "InvalidRequest")
+    assert last(published, directory) == fine
+
 
 def test_a_tombstoned_identity_is_refused(published: LiveBox, directory: PlcServer) -> None:
     assert published.app is not None

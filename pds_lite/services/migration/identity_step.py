@@ -17,6 +17,7 @@ from pds_lite import ujson
 from pds_lite.atproto import dag_cbor, plc
 from pds_lite.atproto.syntax import is_plc_did
 from pds_lite.errors import BadInput, UpstreamFailure
+from pds_lite.services.account import LeadsElsewhere
 from pds_lite.services.migration import preflight
 from pds_lite.services.migration.needs import Needs
 from pds_lite.services.plc_account import FIELDS
@@ -51,9 +52,7 @@ async def leads_here(services: Services) -> bool:
     """True if the account's document names this box and its key. Raises UpstreamFailure, NotFound: not known now."""
     try:
         await services.account.check_did_document()
-    except BadInput as problem:
-        if problem.error != "IncompatibleDidDoc":
-            raise
+    except LeadsElsewhere:
         return False
     return True
 
