@@ -88,7 +88,8 @@ class SignUp:
     async def move_in(self, wanted: NewAccount, requester: str | None) -> Account:
         """The row of an account whose DID exists; `requester` is the issuer of the service JWT shown.
 
-        Raises Unauthorized unless that is the DID itself, BadInput (AlreadyExists, UnresolvableDid, InvalidHandle).
+        Raises Unauthorized unless that is the DID itself, BadInput (AlreadyExists, UnresolvableDid, InvalidHandle, or
+        InvalidRequest for a handle that is not the DID's).
         """
         did = wanted.did
         assert did is not None
@@ -151,8 +152,10 @@ class SignUp:
         return handle
 
     async def _check_handle_belongs(self, handle: str, did: str) -> None:
-        """A handle is proved by the DID document that claims it, or by its own resolution; test names are free."""
-        if self._config.dev and handle.endswith(".test"):
+        """A handle is proved by the DID document that claims it, or by its own resolution; test names are free, and the
+        box's own name, which proves the handle only once there is an account.
+        """
+        if handle == self._config.hostname or (self._config.dev and handle.endswith(".test")):
             return
         try:
             doc = await self._identity.did_doc(did, refresh=True)
@@ -160,8 +163,12 @@ class SignUp:
             raise BadInput(f"the DID does not resolve: {problem.message}", error="UnresolvableDid") from None
         if handle in doc.handles:
             return
-        if await self._identity.resolve_handle(handle) != did:
-            raise BadInput(f"{handle} is not a handle of {did}", error="InvalidHandle")
+        try:
+            found = await self._identity.resolve_handle(handle)
+        except PdsError as problem:
+            raise BadInput(f"External handle did not resolve to DID: {problem.message}") from None
+        if found != did:
+            raise BadInput(f"External handle did not resolve to DID: {handle} leads to {found}")
 
     def _genesis(self, handle: str, recovery_key: str | None) -> dict[str, Any]:
         rotation_keys = [self._keys.rotation.did_key]

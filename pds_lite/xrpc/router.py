@@ -364,7 +364,7 @@ async def _input(request: Request, definition: Definition) -> tuple[Any, BodyStr
         return None, stream
     limit = RECORD_JSON_LIMIT if definition.nsid in WRITE_METHODS else JSON_LIMIT
     raw = (await stream.read(limit)).removeprefix(codecs.BOM_UTF8)  # as some editors and shells begin a file
-    value = ujson.loads(raw)
+    value = ujson.loads(raw) if raw else {}  # as in the reference: some clients name JSON and send nothing
     _check_depth(raw, value)
     return definition.check_input(value), None
 

@@ -52,9 +52,11 @@ def elsewhere(directory: PlcServer, handle: str = "alice.test") -> str:
     return did
 
 
-def service_token(box: LiveBox, did: str, lxm: str = CREATE, key: K256Key = OLD_HOST) -> str:
+def service_token(
+    box: LiveBox, did: str, lxm: str = CREATE, key: K256Key = OLD_HOST, service: str | None = None
+) -> str:
     now = int(time.time())
-    return service_auth.mint(key, did, f"did:web:localhost%3A{box.port}", lxm, now, now + 60, "x")
+    return service_auth.mint(key, did, service or f"did:web:localhost%3A{box.port}", lxm, now, now + 60, "x")
 
 
 def test_the_claim_code_makes_the_first_account_and_is_spent(box: LiveBox, directory: PlcServer) -> None:
@@ -157,7 +159,24 @@ def test_a_handle_that_is_not_the_dids_own_is_refused(box: LiveBox, directory: P
 
     refused = box.server("createAccount", wanted(did=did, handle="somebody-else.invalid"), token)
     assert refused.error == (400, "InvalidHandle")
+    refused = box.server("createAccount", wanted(did=did, handle="localhost.localdomain"), token)
+    assert refused.error == (400, "InvalidRequest")
+    assert "did not resolve" in refused.json["message"]
     assert box.server("createAccount", wanted(did=did, handle="mine.example.com"), token).status == 200
+
+
+def test_whoever_moves_in_may_take_the_boxs_own_name(tmp_path: Path, directory: PlcServer) -> None:
+    name = "box.example.com"
+    with live_box(tmp_path / "box", account=False, plc_url=directory.url, hostname=name) as box:
+        open_claim(box, with_code=False)
+        did = elsewhere(directory)
+        token = service_token(box, did, service="did:web:box.example.com")
+
+        made = box.server("createAccount", wanted(did=did, handle=name), token)
+
+        assert made.json["handle"] == name
+        recommended = box.get("com.atproto.identity.getRecommendedDidCredentials", made.json["accessJwt"]).json
+        assert recommended["alsoKnownAs"] == [f"at://{name}"]
 
 
 def test_a_did_made_offline_is_published_later_even_if_the_first_answer_was_lost(

@@ -134,6 +134,15 @@ def test_app_passwords_are_listed_newest_first(box: LiveBox, token: str) -> None
     assert [row["name"] for row in rows][:2] == ["newer", "older"]
 
 
+def test_nothing_under_the_name_of_json_is_an_empty_object(box: LiveBox, token: str) -> None:
+    named = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    path = "/xrpc/com.atproto.server."
+
+    assert box.request("POST", path + "createAppPassword", b"", named).error == (400, "InvalidRequest")
+    assert box.request("POST", path + "deactivateAccount", b"", named).status == 200
+    assert box.server("activateAccount", token=token).status == 200
+
+
 def service_token(box: LiveBox, token: str, **params: Any) -> Any:
     return box.get("com.atproto.server.getServiceAuth", token, **params)
 
