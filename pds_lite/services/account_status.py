@@ -12,9 +12,11 @@ from pds_lite.atproto.mst.node import key_layer
 from pds_lite.storage import account_store, blob_store, repo_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from pds_lite.storage.store import Store
+    from pds_lite.storage.store import Store, Txn
+
+GIVE_BACK_RECORDS = 2000
 
 
 def account_status(store: Store) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def account_status(store: Store) -> dict[str, Any]:
     with store.read() as txn:
         head = repo_store.read_head(txn)
         records = repo_store.record_count(txn)
-        nodes = count_nodes(path for path, _record in repo_store.scan_records(txn))
+        nodes = count_nodes(_paths(store, txn))
         expected, present = blob_store.blob_counts(txn)
         preferences = account_store.get_preferences(txn)
     return {
@@ -35,6 +37,14 @@ def account_status(store: Store) -> dict[str, Any]:
         # Only those records refer to: unreferenced uploads would make it larger, which stops some migration tools.
         "importedBlobs": present,
     }
+
+
+def _paths(store: Store, txn: Txn) -> Iterator[bytes]:
+    """All record paths in order. What the walk maps is let go on the way: it would count as memory of ours."""
+    for number, (path, _record) in enumerate(repo_store.scan_records(txn), 1):
+        yield path
+        if number % GIVE_BACK_RECORDS == 0:
+            store.give_back_pages()
 
 
 def count_nodes(paths: Iterable[bytes]) -> int:

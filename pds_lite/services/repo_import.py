@@ -12,7 +12,8 @@ Rules that hold here (decisions: Storage; protocol digest 3)
 - A CAR that holds only what changed (getRepo with `since`) may be imported over the repository it builds on: subtrees
   and records that did not come are taken from there. So importing again costs only what is new.
 - Records that are the same keep the rev that wrote them. Writes meanwhile are refused by name.
-- Memory holds the packed index, one path of the tree and one batch, never the repository.
+- Memory holds the packed index, one path of the tree and one batch, never the repository. Pages of the store are given
+  back after each batch: the kernel maps sixteen for each one touched, so an import over an import would map all of it.
 """
 
 from __future__ import annotations
@@ -185,6 +186,8 @@ class RepoImport:
             left = await self._store.write(
                 partial(repo_store.drop_idle, budget=DROP_BUDGET), "drop idle", use_reserve=True
             )
+            if left:
+                self._store.give_back_pages()
 
 
 class _Staging:
@@ -298,6 +301,7 @@ class _Staging:
             return
         self._store.write_sync(self._write_batch, "import")
         self._batch, self._revs, self._subjects, self._bytes = [], [], [], 0
+        self._store.give_back_pages()
 
     def _write_batch(self, txn: WriteTxn) -> None:
         start = 0

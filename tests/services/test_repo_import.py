@@ -25,11 +25,13 @@ from pds_lite.atproto.mst.tree import build, seal
 from pds_lite.atproto.tid import make_tid
 from pds_lite.clock import Clock
 from pds_lite.errors import BadCar, BadCommit, BadInput, BadRecord, BadTree, StoreFull, TooLarge
+from pds_lite.services.account_status import account_status
 from pds_lite.services.record_writes import RecordWrite
 from pds_lite.services.repo_import import RepoImport
 from pds_lite.services.repo_verify import verify_car
 from pds_lite.storage import account_store, blob_store, event_log, repo_store
 from pds_lite.storage.blob_store import BlobStore
+from tests.storage.test_resident import mapped_bytes
 
 from .conftest import DID, KEY, THING, Repo, account, open_repo
 
@@ -149,6 +151,21 @@ def test_importing_again_and_importing_what_changed_keep_the_rest(tmp_path: Path
                 f"{THING}/k7".encode(),
                 f"{THING}/late".encode(),
             }
+
+    run(story())
+
+
+def test_neither_importing_again_nor_counting_maps_the_whole_store(tmp_path: Path) -> None:
+    async def story() -> None:
+        data_file = tmp_path / "store" / "data.mdb"
+        async with open_repo(tmp_path, status="deactivated") as repo:
+            car = make_car({f"{THING}/k{i:05d}": {"i": i, "text": f"{i:04d}" * 400} for i in range(8000)})
+            await load(repo, tmp_path, car)
+            await load(repo, tmp_path, car)
+            assert data_file.stat().st_size > 24 << 20
+            assert mapped_bytes(data_file) < 4 << 20
+            assert account_status(repo.store)["indexedRecords"] == 8000
+            assert mapped_bytes(data_file) < 8 << 20
 
     run(story())
 
