@@ -241,13 +241,19 @@ class AccessControl:
             if access in _NEEDS_NOTHING:
                 return NOBODY
             raise Unauthorized("Authentication Required", error="AuthMissing")
-        if access is Access.LENIENT:
-            try:
-                return await self.authenticate(authorization, Access.OPTIONAL, nsid, dpop, address)
-            except (Unauthorized, OAuthError, RateLimited) as problem:
-                if problem.error == "use_dpop_nonce":
-                    raise  # the token may be good, and the client tries again by itself
-                return NOBODY
+        if access is not Access.LENIENT:
+            return await self._judge(authorization, access, nsid, dpop, address)
+        try:
+            return await self._judge(authorization, Access.OPTIONAL, nsid, dpop, address)
+        except (Unauthorized, OAuthError, RateLimited) as problem:
+            if problem.error == "use_dpop_nonce":
+                raise  # the token may be good, and the client tries again by itself
+            return NOBODY
+
+    async def _judge(
+        self, authorization: str, access: Access, nsid: str, dpop: DpopRequest | None, address: str
+    ) -> Principal:
+        """Whose the credential is. Raises as `authenticate` does."""
         scheme, _, credential = authorization.partition(" ")
         if len(authorization) > MAX_HEADER:
             raise _wrong("The Authorization header is too long")
