@@ -205,8 +205,9 @@ def _print_plan(plan: dict[str, Any], url: str) -> None:
 
 def _print_identity(answer: dict[str, Any], data_dir: Path) -> None:
     print(f"{answer['did'] or 'no account yet'}  {answer.get('handle') or ''}")
-    for name in ("signing_key", "rotation_key", "directory"):
-        if name in answer:
+    of_plc_alone = ("rotation_key", "directory")
+    for name in ("signing_key", *of_plc_alone):
+        if name in answer and (name not in of_plc_alone or is_plc_did(answer["did"] or "")):
             print(f"  {name.replace('_', ' '):13} {answer[name]}{' (of this box)' if name == 'rotation_key' else ''}")
     if answer["did"] and not answer.get("published", True):
         print(as_typed("  made offline, and not published yet: pds-lite identity publish", data_dir))

@@ -131,6 +131,8 @@ def test_no_recovery_key_is_shown_that_would_open_nothing(
 ) -> None:
     words = ("--hostname", "localhost:2584", "--dev", "--json", "--did-method", "web")
     assert run("init", "--data-dir", tmp_path / "web", *words)[0] == 0
+    shown = run("identity", "--data-dir", tmp_path / "web")[2]
+    assert ("signing key" in shown, "rotation key" in shown, "directory" in shown) == (True, False, False)
     status, _answer, text = run("identity", "new-recovery-key", "--data-dir", tmp_path / "web")
     assert (status, "recovery key" in text, "not a did:plc" in text) == (1, False, True)
 
