@@ -240,7 +240,7 @@ class AccessControl:
         if not authorization:
             if access in _NEEDS_NOTHING:
                 return NOBODY
-            raise Unauthorized("Authentication Required", error="AuthMissing")
+            raise _not_the_admin() if access is Access.ADMIN else _no_token()
         if access is not Access.LENIENT:
             return await self._judge(authorization, access, nsid, dpop, address)
         try:
@@ -263,7 +263,7 @@ class AccessControl:
             case "dpop" if access in _TAKES_SESSION and dpop is not None:
                 return self._dpop(credential.strip(), dpop)
             case "dpop" | "basic" if access in _TAKES_REFRESH:  # as the reference: no token of the kind was shown
-                raise Unauthorized("Authentication Required", error="AuthMissing")
+                raise _no_token()
             case "basic":
                 return self._basic(credential.strip(), access, address)
         if access is Access.ADMIN:
@@ -310,8 +310,12 @@ class AccessControl:
         return Principal(Kind.ADMIN, privileged=True)
 
 
+def _no_token() -> Unauthorized:
+    return Unauthorized("Authentication Required", error="AuthMissing")
+
+
 def _not_the_admin() -> Unauthorized:
-    """The reference's answer to any other credential."""
+    """The reference's answer to any other credential, and to none."""
     return Unauthorized("Authentication Required", error="AuthenticationRequired")
 
 
