@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pds_lite.atproto import firehose
 from pds_lite.atproto.cid import Cid
+from pds_lite.atproto.commit import decode_commit, verify_commit
 from pds_lite.atproto.repo import CommitPlan, Head, Write, build_commit
-from pds_lite.errors import AccountInactive, InvalidSwap, NotFound, PdsError, ReadOnly, Unavailable
+from pds_lite.errors import AccountInactive, BadCommit, InvalidSwap, NotFound, PdsError, ReadOnly, Unavailable
 from pds_lite.services.commit_clock import CommitClock, iso_time
 from pds_lite.services.record_writes import PreparedWrite, RecordWrite, prepare
 from pds_lite.services.snapshots import Change, Snapshots
@@ -245,7 +246,9 @@ class RepoWriter:
         """Makes the filled idle generation the repository, with `head` and its tree, and `change` in the same step.
 
         An active account gets a fresh commit of its own on top and a #sync; an inactive one keeps the head it brought,
-        which its DID document can verify, and announces nothing. Every export that runs is cut.
+        which its DID document can verify, and announces nothing. Only a head of our own that is older than the present
+        one gets a fresh commit then too: the world has seen later revs, and revs never go back. Every export that runs
+        is cut.
         """
         await self._store.write(partial(self._replace, head, change), "import")
 
@@ -262,7 +265,16 @@ class RepoWriter:
         if self._status == "active":
             self._commit(txn, [], [], silent=True)
             self._sync(txn)
+        elif before is not None and head.rev < before.rev and self._is_ours(head):
+            self._commit(txn, [], [], silent=True)
         self._save_tree(txn)
+
+    def _is_ours(self, head: Head) -> bool:
+        try:
+            verify_commit(decode_commit(head.commit_block), self.did_key)
+        except BadCommit:
+            return False
+        return True
 
     async def erase(self, change: Callable[[WriteTxn], None], *, announce: bool) -> None:
         """Ends the repository: #account says that it is deleted, and `change` takes it out of the store, in one step.

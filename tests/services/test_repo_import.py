@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pds_lite.atproto import firehose, plc
 from pds_lite.atproto.car import read_car, write_car
 from pds_lite.atproto.cid import Cid
-from pds_lite.atproto.commit import sign_commit
+from pds_lite.atproto.commit import decode_commit, sign_commit, verify_commit
 from pds_lite.atproto.crypto.k256 import K256Key
 from pds_lite.atproto.dag_cbor import encode
 from pds_lite.atproto.mst.node import encode_node
@@ -29,6 +29,7 @@ from pds_lite.services.account_status import account_status
 from pds_lite.services.record_writes import RecordWrite
 from pds_lite.services.repo_import import RepoImport
 from pds_lite.services.repo_verify import verify_car
+from pds_lite.services.repo_writer import AccountEvent
 from pds_lite.storage import account_store, blob_store, event_log, repo_store
 from pds_lite.storage.blob_store import BlobStore
 from tests.storage.test_resident import mapped_bytes
@@ -298,6 +299,32 @@ def test_a_record_that_is_not_canonical_stays_as_it_was_signed(tmp_path: Path, n
             assert (await verify_car(pieces(await repo.car()), DID, KEY.did_key)).records == 2
             await repo.put({"b": 1}, "odd")
             await repo.delete("odd")
+
+    run(story())
+
+
+def test_revs_go_on_after_an_older_backup_is_put_back_into_a_deactivated_account(tmp_path: Path) -> None:
+    """Relays drop a #sync that is older than what they have seen."""
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            await repo.create({"a": 1}, rkey="old")
+            backup = await repo.car()
+            await repo.create({"a": 2}, rkey="new")
+            seen = repo.writer.head.rev
+            await repo.writer.transact(
+                lambda txn: account_store.put_account(txn, account("deactivated")), [AccountEvent(False, "deactivated")]
+            )
+            with repo.store.read() as txn:
+                last_event = event_log.last_seq(txn)
+            await load(repo, tmp_path, backup)
+            assert list(records(repo)) == [f"{THING}/old".encode()]
+            assert repo.writer.head.rev > seen
+            root, blocks = read_car(await repo.car())
+            assert decode_commit(blocks[root]).rev == repo.writer.head.rev
+            verify_commit(decode_commit(blocks[root]), KEY.did_key)
+            with repo.store.read() as txn:
+                assert event_log.last_seq(txn) == last_event
 
     run(story())
 
