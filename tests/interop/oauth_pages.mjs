@@ -67,7 +67,8 @@ try {
   await page.getByRole('button', { name: 'Authorize' }).waitFor()
   await look('consent')
   for (const scope of walk.untick) await page.locator(`input[value="${scope}"]`).uncheck()
-  await press('Authorize')
+  const authorize = page.getByRole('button', { name: 'Authorize' })
+  await (walk.javascript ? authorize.dblclick() : authorize.click())  // as hasty people do
   if (walk.formPost && !walk.javascript) {
     await page.getByRole('button', { name: 'Continue' }).waitFor()
     await look('form-post')
