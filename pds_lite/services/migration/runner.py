@@ -24,7 +24,7 @@ from pds_lite.services.migration.identity_step import leads_here
 from pds_lite.services.migration.job import STEPS, Job, job_view, sign_in
 from pds_lite.services.migration.needs import Needs
 from pds_lite.services.migration.old_host import OldHost
-from pds_lite.storage import migration_store
+from pds_lite.storage import event_log, migration_store
 from pds_lite.storage.migration_store import Migration
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_LINES = 200
+_ACTIVATE = "pds-lite account activate"
 _BEFORE_IDENTITY = frozenset(takewhile(lambda step: step != "identity", STEPS))
 
 
@@ -116,13 +117,14 @@ class MigrationRunner:
         return await self._follow(report)
 
     async def abandon(self) -> dict[str, Any]:
-        """Takes everything back that the job did; the old host keeps the account as it was.
+        """Takes everything back that the job did, or without one what a tool began by createAccount; the old host keeps
+        the account as it was.
 
-        Raises NotFound without a job, BadInput once the identity leads here.
+        Raises NotFound if nothing is under way, BadInput once the identity leads here.
         """
         row = self._row()
         if row is None:
-            raise NotFound("no account is being moved here")
+            return await self._abandon_arrival()
         if row.step == "done":
             raise NotFound("the move is done: there is nothing to take back")
         await self.stop()
@@ -142,6 +144,19 @@ class MigrationRunner:
         else:
             await services.store.write(migration_store.delete_migration, "migration")
         return {"state": "abandoned", "did": row.did, "handle": row.handle, "from": row.old_url}
+
+    async def _abandon_arrival(self) -> dict[str, Any]:
+        services = self._services
+        account = services.account.account
+        with services.store.read() as txn:
+            last_seq = event_log.last_seq(txn)
+        # Numbers of events are times: an account that has ever been active here has announced it since it came.
+        if account is None or account.status != "deactivated" or last_seq > account.created_us:
+            raise NotFound("no account is being moved here")
+        if await leads_here(services):
+            raise BadInput("the identity leads here already: there is nothing to go back to", hint=_ACTIVATE)
+        await services.deletion.delete(account.did, announce=False)
+        return {"state": "abandoned", "did": account.did, "handle": account.handle, "from": ""}
 
     async def _is_led_here(self, row: Migration) -> bool:
         """As the world sees it. Raises UpstreamFailure when that cannot be known and the identity may have moved."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pds_lite.atproto import plc
 from pds_lite.atproto.crypto import K256Key
 from pds_lite.box import setup
 from pds_lite.errors import BadInput, NotFound, PdsError, Unavailable, UpstreamFailure
@@ -143,6 +144,29 @@ def test_a_rehearsal_is_taken_back_without_a_trace(world: World) -> None:
     with world.services.store.read() as txn:
         assert migration_store.get_migration(txn) is None
         assert account_store.get_account(txn) is None
+    with pytest.raises(NotFound):
+        world.new.run(world.services.migration().abandon())
+
+
+def test_what_a_browser_tool_began_is_taken_back_too(world: World) -> None:
+    service = f"did:web:localhost%3A{world.new.port}"
+    nsid = "com.atproto.server.createAccount"
+    proof = world.old.get("com.atproto.server.getServiceAuth", world.old.token(), aud=service, lxm=nsid).json["token"]
+    wanted = {"did": world.old.did, "handle": "alice.test", "password": "another password"}
+    assert world.new.post(nsid, wanted, proof).status == 200
+    assert world.new.run(world.services.migration().abandon())["state"] == "abandoned"
+    assert world.services.account.account is None
+
+    world.new.run(setup.wait_for_claim(world.services, with_code=False))
+    token = world.new.post(nsid, wanted, proof).json["accessJwt"]
+    recommended = world.new.get("com.atproto.identity.getRecommendedDidCredentials", token).json
+    rotation = world.old_services.keys.rotation
+    operations = world.directory.operations
+    operations[world.old.did] = plc.sign_op(plc.update(operations[world.old.did], recommended), rotation)
+    with pytest.raises(BadInput, match="leads here already"):
+        world.new.run(world.services.migration().abandon())
+    assert world.new.server("activateAccount", token=token).status == 200
+    assert world.new.server("deactivateAccount", {}, token).status == 200
     with pytest.raises(NotFound):
         world.new.run(world.services.migration().abandon())
 
