@@ -9,6 +9,7 @@ are announced: a server in a data centre stays silent. zeroconf (about 6 MB) is 
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 from collections.abc import Callable
@@ -214,7 +215,10 @@ def _open_zeroconf(addresses: tuple[str, ...]) -> "AsyncZeroconf":
     v4 = [text for text in addresses if ":" not in text]
     if v4:
         return AsyncZeroconf(interfaces=v4, ip_version=IPVersion.V4Only)
-    return AsyncZeroconf(ip_version=IPVersion.V6Only)
+    try:
+        return AsyncZeroconf(ip_version=IPVersion.V6Only)
+    except RuntimeError:
+        raise OSError(errno.ENETUNREACH, "there is no network to listen on") from None
 
 
 def _without_trace(record: logging.LogRecord) -> bool:

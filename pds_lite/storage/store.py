@@ -25,6 +25,7 @@ import lmdb
 from pds_lite.errors import StoreBroken, StoreFull
 from pds_lite.storage import failpoints, migrations, resident
 from pds_lite.storage.keys import Table, table_name
+from pds_lite.storage.meta_page import missing_bytes
 from pds_lite.storage.place import make_private_folder, refuse_network_file_system, sync_folder, take_lock
 from pds_lite.storage.room import FULL_ERRORS, Room
 from pds_lite.storage.transaction import PAGE_BYTES, Group, NewestChain, Txn, WriteTxn
@@ -41,6 +42,8 @@ _LOCK_FILE_BYTES = 8192
 """For LMDB's usual 126 readers."""
 _GIVE_BACK_BYTES = 8 << 20
 """How much the file grows before its mapped pages are given back: an import would count all of it as memory."""
+_UNWRITTEN_BYTES = 64 << 10
+"""How much a sound file may lack of what its meta page says."""
 _IS_64_BIT = sys.maxsize > 1 << 32
 _DOCTOR = "pds-lite doctor --store"
 _NOT_OURS_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -75,7 +78,7 @@ class ReadTxn(Txn):
         self._txn.abort()
         self._store._leave()
         if isinstance(problem, lmdb.Error):
-            raise StoreBroken(f"the store cannot be read: {problem}") from problem
+            raise StoreBroken(f"the store cannot be read: {problem}", hint=_DOCTOR) from problem
 
 
 class Store:
@@ -111,6 +114,7 @@ class Store:
             lock_file = take_lock(folder)
             if not (folder / DATA_FILE).exists():
                 _create_data_file(folder)
+            _refuse_cut_file(folder / DATA_FILE)
             _allocate_lock_file(folder)
             environment = _open_environment(folder, limits, readonly=False)
             environment.reader_check()
@@ -136,6 +140,7 @@ class Store:
             raise StoreBroken(f"there is no store in {folder}")
         environment = None
         try:
+            _refuse_cut_file(folder / DATA_FILE)
             environment = _open_environment(folder, limits, readonly=True)
             store = cls(folder, environment, _open_tables(environment, create=False), limits)
             with store.read() as txn:
@@ -168,7 +173,7 @@ class Store:
             return ReadTxn(self, self._begin_read(), self._tables)
         except lmdb.Error as problem:
             self._leave()
-            raise StoreBroken(f"the store cannot be read: {problem}") from problem
+            raise StoreBroken(f"the store cannot be read: {problem}", hint=_DOCTOR) from problem
 
     async def write(self, fn: Callable[[WriteTxn], T], label: str = "", *, use_reserve: bool = False) -> T:
         """Run `fn` on the writer thread; its result once the change is durable.
@@ -309,6 +314,12 @@ def _raise_as_fault(problem: BaseException) -> None:
     if isinstance(problem, lmdb.MapFullError) or _tells_of_a_full_disk(problem):
         raise _full() from problem
     raise StoreBroken(f"the store cannot be opened: {problem}", hint=_DOCTOR) from problem
+
+
+def _refuse_cut_file(file: Path) -> None:
+    missing = missing_bytes(file)
+    if missing > _UNWRITTEN_BYTES or file.stat().st_size == 0:
+        raise StoreBroken(f"{file} is cut off: it lacks {missing} bytes of what it held", hint="restore a backup")
 
 
 def _open_environment(folder: Path, limits: StoreLimits, readonly: bool) -> Any:

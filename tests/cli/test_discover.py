@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from pds_lite.box.mdns import FoundBox
 from pds_lite.cli.discover import judge
+from pds_lite.cli.main import main
 
 MINE = FoundBox(
     "pds-lite alice (aaaaaa)", "pds-lite.local.", 80, ("10.0.0.2",), "did:plc:a", "alice.test", "1", "key-a", True, ""
@@ -43,3 +44,14 @@ def test_a_broken_claim_is_an_impostor_and_teaches_nothing():
 
 def test_unclaimed_boxes_are_neither():
     assert judge([replace(MINE, did="", handle="", claimed=False)], {}) == ["unclaimed"]
+
+
+def test_without_a_network_it_says_so(monkeypatch, capsys, tmp_path):
+    def no_interfaces(**_named):
+        raise RuntimeError("No interfaces to listen on")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("pds_lite.box.mdns.lan_addresses", tuple)
+    monkeypatch.setattr("zeroconf.asyncio.AsyncZeroconf", no_interfaces)
+    assert main(["discover"]) == 1
+    assert capsys.readouterr().err == "pds-lite: there is no network to listen on\n"

@@ -79,6 +79,28 @@ def test_pages_have_4_kib_whatever_the_kernel_uses(tmp_path: Path, monkeypatch: 
         store.close()
 
 
+@pytest.mark.parametrize("page_bytes", [4096, 16384])
+def test_a_file_cut_short_is_refused_and_not_read_behind_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_bytes: int
+) -> None:
+    """The kernel would kill the process for that; and an empty file would pass for a new store."""
+    monkeypatch.setattr(store_module, "PAGE_BYTES", page_bytes)
+    store = Store.open(tmp_path / "store", small_limits())
+    for number in range(400):
+        store.write_sync(put(b"%d" % number, b"x" * 1000))
+    used = store._used_bytes()
+    store.close()
+    data = tmp_path / "store" / "data.mdb"
+    os.truncate(data, used)
+    Store.open(tmp_path / "store", small_limits()).close()
+    for size in (used - (128 << 10), 5 * page_bytes, 0):
+        os.truncate(data, size)
+        for opening in (Store.open, Store.open_readonly):
+            with pytest.raises(StoreBroken, match="cut off"):
+                opening(tmp_path / "store", small_limits())
+        assert data.stat().st_size == size
+
+
 def test_a_second_writer_is_refused_and_the_first_goes_on(store: Store) -> None:
     with pytest.raises(Unavailable, match="in use") as refusal:
         Store.open(store.folder)
