@@ -61,7 +61,7 @@ class LiveBox:
         try:
             connection.request(verb, path, body, {"Host": f"localhost:{self.port}", **(headers or {})})
             answer = connection.getresponse()
-            names = {name.lower(): value for name, value in answer.getheaders()}
+            names = {name.lower(): ", ".join(answer.headers.get_all(name, [])) for name in answer.headers}
             cookies = tuple(answer.headers.get_all("set-cookie") or ())
             return Answer(answer.status, names, answer.read(), cookies)
         finally:

@@ -26,7 +26,7 @@ from pds_lite.services.takedowns import require_readable
 from pds_lite.storage import blob_store
 from pds_lite.storage.account_store import Account
 from pds_lite.storage.blob_store import BlobRow
-from pds_lite.xrpc.responses import Reply
+from pds_lite.xrpc.responses import JSON, Reply, error_reply
 from pds_lite.xrpc.router import Call, query
 
 log = logging.getLogger("pds_lite.xrpc")
@@ -40,8 +40,8 @@ _BLOB_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; sandbox",
     "accept-ranges": "bytes",
-    "cache-control": "public, max-age=31536000, immutable",
 }
+_KEPT_BY_CACHES = "public, max-age=31536000, immutable"
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
@@ -166,6 +166,8 @@ async def get_blob(services: Services, call: Call) -> Reply:
         raise NotFound("Blob not found", error="BlobNotFound")
     etag = f'"{cid}"'
     headers = {**_BLOB_HEADERS, "etag": etag, "content-disposition": f'attachment; filename="{cid}"'}
+    if "authorization" not in call.headers:  # else the router says private: it may be the owner of a hidden repository
+        headers["cache-control"] = _KEPT_BY_CACHES
     if _is_known(call.headers.get("if-none-match"), etag):
         return Reply(b"", row.mime_type, 304, headers)
     wanted = call.headers.get("range")
@@ -175,7 +177,8 @@ async def get_blob(services: Services, call: Call) -> Reply:
     if part is None:
         return _blob_reply(services, row, (0, row.size), 200, headers)
     if part[0] >= part[1]:
-        raise BadInput("The range lies outside the blob", error="RangeNotSatisfiable", status=416)
+        problem = BadInput("The range lies outside the blob", error="RangeNotSatisfiable", status=416)
+        return Reply(error_reply(problem).body, JSON, 416, {"content-range": f"bytes */{row.size}"})
     headers["content-range"] = f"bytes {part[0]}-{part[1] - 1}/{row.size}"
     return _blob_reply(services, row, part, 206, headers)
 

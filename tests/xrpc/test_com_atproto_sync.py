@@ -111,7 +111,9 @@ def test_parts_of_a_blob_and_what_the_client_has(box: LiveBox) -> None:
         answer = blob(box, cid, Range=asked)
         assert (answer.status, answer.body) == (206, PNG[start:end])
         assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
-    assert blob(box, cid, Range=f"bytes={size}-").status == 416
+    beyond = blob(box, cid, Range=f"bytes={size}-")
+    assert (beyond.status, beyond.json["error"]) == (416, "RangeNotSatisfiable")
+    assert beyond.headers["content-range"] == f"bytes */{size}"
     for ignored in ("bytes=5-2", "bytes=0-1,3-4", "lines=1-2", "bytes=-"):
         assert blob(box, cid, Range=ignored).body == PNG
     etag = blob(box, cid).headers["etag"]
@@ -121,6 +123,15 @@ def test_parts_of_a_blob_and_what_the_client_has(box: LiveBox) -> None:
     )
     head = box.request("HEAD", f"/xrpc/{S}getBlob?did={box.did}&cid={cid}")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(size))
+
+
+def test_a_blob_shown_to_its_owner_stays_out_of_shared_caches(box: LiveBox) -> None:
+    token = box.token()
+    ref = upload(box, token, PNG)
+    cid = ref["ref"]["$link"]
+    put(box, token, "cached", {"b": ref})
+    assert blob(box, cid).headers["cache-control"].startswith("public")
+    assert blob(box, cid, Authorization=f"Bearer {token}").headers["cache-control"] == "private"
 
 
 def test_a_deactivated_repository_is_its_owners_only(box: LiveBox) -> None:
