@@ -171,6 +171,13 @@ def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path, prepared: bool) -> 
     assert box.exists() == prepared
 
 
+def test_a_box_that_listens_elsewhere_than_its_url_says_is_warned_of(tmp_path: Path) -> None:
+    words = ["init", "--data-dir", str(tmp_path / "box"), "--hostname", "localhost:2583", "--dev", "--empty"]
+    subprocess.run([sys.executable, "-m", "pds_lite", *words], env=ENVIRONMENT, capture_output=True, check=True)
+    with serving(tmp_path / "box", free_port()):
+        assert "WARNING this box was made for port 2583" in (tmp_path / "err").read_text()
+
+
 def test_a_unix_socket_of_another_server_or_no_place_for_one_is_told_in_a_sentence(tmp_path: Path) -> None:
     taken = tmp_path / "taken.sock"
     with listen_at(taken), pytest.raises(ConfigError, match=r"unix_socket = '.*taken\.sock'"):

@@ -38,8 +38,19 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for sentence in settings.misspelt(os.environ):
         logging.warning("%s", sentence)
-    asyncio.run(_serve(settings.load(arguments.data_dir, overrides=_overrides(arguments))))
+    config = settings.load(arguments.data_dir, overrides=_overrides(arguments))
+    _warn_of_another_port(config)
+    asyncio.run(_serve(config))
     return 0
+
+
+def _warn_of_another_port(config: Config) -> None:
+    """A box for trying out was made for one port; apps and pages follow its URL, wherever it listens now."""
+    port = config.hostname.partition(":")[2]
+    if port and config.unix_socket is None and port != str(config.port):
+        logging.warning(
+            "this box was made for port %s, and %s is what apps follow: listen there", port, config.public_url
+        )
 
 
 async def _serve(config: Config) -> None:
