@@ -17,6 +17,7 @@ from typing import Any
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
+from wsproto.connection import ConnectionState
 
 MAX_CHATTER = 256 * 1024
 """Bytes of messages taken from one client before the connection ends."""
@@ -66,6 +67,10 @@ class WebSocketProtocol(WSProtocol):
         self._cut_soon()
 
     def handle_close(self, event: events.CloseConnection) -> None:
+        if self.conn.state is ConnectionState.OPEN:
+            # Not the client's wish but the parser's: what came is no frame, and the client is told (RFC 6455, 7.1.7).
+            self._end(event.code, "protocol error")
+            return
         super().handle_close(event)
         self._cut_soon()
 

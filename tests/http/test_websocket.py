@@ -163,10 +163,29 @@ def quick_keepalive(self: Any) -> None:
     self.schedule_ping()
 
 
-def test_garbage_after_the_handshake_is_a_protocol_error(caplog: pytest.LogCaptureFixture) -> None:
-    with running(WebApp(), websocket=Endpoint(pause=0.2)) as server, open_stream(server) as client:
-        client.send(b"\xff" * 100)
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"\xff" * 100, 1002),
+        (b"\x81\x02hi", 1002),  # not masked
+        (frame(PING, b"x" * 126), 1002),
+        (frame(0, b"no beginning"), 1002),
+        (frame(CLOSE, b"\x03"), 1002),
+        (frame(TEXT, b"\xff"), 1007),
+    ],
+    ids=["garbage", "unmasked", "long ping", "continuation", "short close", "bad UTF-8"],
+)
+def test_what_is_no_frame_ends_the_stream_with_the_code_for_it(
+    caplog: pytest.LogCaptureFixture, sent: bytes, code: int
+) -> None:
+    endpoint = Endpoint(pause=0.2)
+    with running(WebApp(), websocket=endpoint) as server, open_stream(server) as client:
+        client.send(sent)
+        while (got := read_frame(client))[0] != CLOSE:
+            assert got == (BINARY, b"event")
+        assert struct.unpack(">H", got[1][:2])[0] == code
         client.rest()
+        wait_for(lambda: endpoint.ended)
     assert caplog.records == []
 
 
