@@ -217,7 +217,7 @@ class Accounts:
         if account.status == "takendown":
             raise Unauthorized("Account has been taken down", error="AccountTakedown")
         await self.check_did_document()
-        announce: list[Announcement] = [IdentityEvent(account.handle), AccountEvent(True, None)]
+        announce: list[Announcement] = [AccountEvent(True, None), IdentityEvent(account.handle)]
         if not self._head_is_ours():
             announce.append(CommitEvent())
         announce.append(SyncEvent())

@@ -59,6 +59,16 @@ def test_creation_is_told_in_order_and_writes_arrive_live(box: LiveBox) -> None:
                 assert (header["t"], str(body["commit"]), body["rev"]) == ("#commit", *made["commit"].values())
 
 
+def test_coming_back_is_told_as_the_reference_tells_it(box: LiveBox) -> None:
+    token = box.token()
+    with stream(box) as live:
+        assert box.server("deactivateAccount", {}, token).status == 200
+        assert box.server("activateAccount", token=token).status == 200
+        told = [receive(live) for _ in range(4)]
+    assert [header["t"] for header, _ in told] == ["#account", "#account", "#identity", "#sync"]
+    assert [body.get("active") for _, body in told] == [False, True, None, None]
+
+
 def test_a_cursor_ahead_is_an_error_frame_and_the_end(box: LiveBox) -> None:
     with stream(box, f"?cursor={2**52}") as socket:
         header, body = receive(socket)
