@@ -382,8 +382,9 @@ const cases = {
     for (let n = 1; n < seen.length; n++) assert.ok(seen[n].seq >= seen[n - 1].seq, 'seq never goes back')
     const others = seen.filter((e) => !commits.includes(e)).map((e) => [e.event, e.active, e.handle, e.status])
     const tail = others.map(([event, active, handle, status]) => [event, active ?? handle ?? status ?? null].join(' '))
-    const opened = [`identity ${HANDLE}`, 'account true', 'sync ']
-    assert.deepEqual(tail, [...opened, 'account false', ...opened], 'the beginning, closed, opened again')
+    const begun = [`identity ${HANDLE}`, 'account true', 'sync ']
+    const opened = ['account true', `identity ${HANDLE}`, 'sync ']
+    assert.deepEqual(tail, [...begun, 'account false', ...opened], 'the beginning, closed, opened again')
     assert.equal(others[3][3], 'deactivated')
     assert.equal(runner.getCursor(), seen.at(-1).seq)
     console.log(`${seen.length} events`)

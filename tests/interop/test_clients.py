@@ -84,7 +84,7 @@ def test_the_python_sdk_signs_in_and_follows_the_stream(box):
     thread.join(10)
 
     kinds = [type(event).__name__ for event in seen]
-    beginning, closed = ["Identity", "Account", "Commit", "Sync"], ["Account", "Identity", "Account", "Sync"]
+    beginning, closed = ["Identity", "Account", "Commit", "Sync"], ["Account", "Account", "Identity", "Sync"]
     assert kinds == [*beginning, "Commit", "Commit", *closed, "Commit"]
     commits = [event for event in seen if type(event).__name__ == "Commit"]
     signed = [car.blocks[car.root] for car in map(CAR.from_bytes, (event.blocks for event in commits))]
