@@ -51,6 +51,7 @@ $(VENV)/.made: tools/bootstrap_venv
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m compileall -q pds_lite  # as pip does for what it copies: a start compiles nothing
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
