@@ -1,5 +1,5 @@
 # Everything a person does here. Each target makes its own virtual environment; nothing is needed but git, make and Python.
-PYTHON ?= python3
+PYTHON ?=
 VENV   ?= .venv
 DATA   ?= data
 PORT   ?= 2583
