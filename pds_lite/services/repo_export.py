@@ -14,21 +14,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
-from pds_lite.atproto.cid import Cid
-from pds_lite.atproto.mst.node import Node, Stub, block_of
-from pds_lite.atproto.mst.tree import rebuild
-from pds_lite.atproto.tid import Tid, tid_to_int
+from pds_lite.atproto.cid import CBOR_PREFIX
+from pds_lite.atproto.mst.node import Node, Stub, block_of, encode_node, hash_layer
 from pds_lite.errors import StoreBroken
-from pds_lite.storage.repo_store import Record, scan_records
+from pds_lite.storage.keys import rev_bytes
+from pds_lite.storage.repo_store import Row, as_row, scan_rows
 
 if TYPE_CHECKING:
     from pds_lite.services.snapshots import Change, Snapshot
     from pds_lite.storage.store import Store, Txn
 
-Block: TypeAlias = tuple[Cid, bytes]
+Block: TypeAlias = tuple[bytes, bytes]
+"""(binary CID, block)."""
 _Item: TypeAlias = "Node | Stub | bytes"
 FIRST_BATCH = 16 << 10
 BATCH = 128 << 10
@@ -46,7 +47,7 @@ async def export_blocks(store: Store, snapshot: Snapshot, since: str = "") -> As
     walk = _Walk(snapshot, since)
     head = snapshot.head
     budget = FIRST_BATCH
-    batch = [(head.commit, head.commit_block)]
+    batch: list[Block] = [(head.commit, head.commit_block)]
     for number in count(1):
         with store.read() as txn:
             done = walk.fill(txn, batch, budget)
@@ -65,7 +66,7 @@ class _Walk:
     def __init__(self, snapshot: Snapshot, since: str) -> None:
         self._snapshot = snapshot
         self._since = since
-        self._since_number = tid_to_int(Tid(since)) if since else -1
+        self._since_rev = rev_bytes(since) if since else b""
         self._items: Iterator[_Item] = self._sparse(snapshot.head.root)
         self._position = b""  # every path up to here was dealt with
 
@@ -86,47 +87,64 @@ class _Walk:
     def fill(self, txn: Txn, batch: list[Block], budget: int) -> bool:
         """Adds blocks to `batch` until `budget` bytes are reached; True at the end of the repository."""
         records = _Records(txn, self._snapshot, self._position)
-        since = self._since_number
         for item in self._items:
             if type(item) is Node:
                 block = block_of(item)
                 batch.append((item.cid, block))
                 budget -= len(block)
             elif type(item) is Stub:
-                budget -= self._gap(item, records, batch)
+                start = len(batch)
+                self._gap(item, records, batch)
+                budget -= sum([len(block) for _cid, block in batch[start:]])
             else:
                 assert type(item) is bytes
-                record = records.get(item)
-                if record.rev_number > since:
-                    batch.append((record.cid, record.block))
-                    budget -= len(record.block)
-                self._position = item
+                path, cid, rev, block = records.get(item)
+                if rev > self._since_rev:
+                    batch.append((cid, block))
+                    budget -= len(block)
+                self._position = path
             if budget <= 0:
                 return False
         return True
 
-    def _gap(self, stub: Stub, records: _Records, batch: list[Block]) -> int:
-        """Adds the nodes and records of one gap; how many bytes they have."""
-        held = list(records.between(stub.low, stub.high))
-        node = rebuild(stub, [(path, record[0]) for path, record in held])
-        start = len(batch)
-        _append_subtree(node, iter(held), self._since_number, batch)
-        self._position = held[-1][0]
-        return sum([len(block) for _cid, block in batch[start:]])
+    def _gap(self, stub: Stub, records: _Records, batch: list[Block]) -> None:
+        """Adds the nodes and records of one gap."""
+        rows = records.between(stub.low, stub.high)
+        layers = [hash_layer(row[0]) for row in rows]
+        if not rows or max(layers) > stub.layer:
+            raise StoreBroken(f"the records between {stub.low!r} and {stub.high!r} are not those of a subtree")
+        if _add_subtree(stub.layer, rows, layers, self._since_rev, batch) != stub.cid:
+            raise StoreBroken(f"the records between {stub.low!r} and {stub.high!r} do not make subtree {stub.cid}")
+        self._position = rows[-1][0]
 
 
-def _append_subtree(node: Node, records: Iterator[tuple[bytes, Record]], since: int, batch: list[Block]) -> None:
-    """A whole subtree in pre-order, records in their place: `records` are those it was built from, in order."""
-    batch.append((node.cid, node.block))
-    last = len(node.keys)
-    for index, tree in enumerate(node.trees):
-        if tree is not None:
-            assert type(tree) is Node
-            _append_subtree(tree, records, since, batch)
-        if index < last:
-            cid, rev_number, block = next(records)[1]
-            if rev_number > since:
-                batch.append((cid, block))
+def _add_subtree(layer: int, rows: list[Row], layers: list[int], since: bytes, batch: list[Block]) -> bytes:
+    """Adds the subtree that these records make, with its top at `layer`, in pre-order; its CID.
+
+    `layers` are those of the rows, none above `layer`. In one pass, as it is most of what an export costs; mst.tree
+    makes nodes for whoever changes them.
+    """
+    place = len(batch)
+    batch.append((b"", b""))  # a node stands before what is below it, but is made after it
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    links: list[bytes | None] = []
+    done = 0  # rows up to here were dealt with
+    for index in [index for index, its_layer in enumerate(layers) if its_layer == layer]:
+        below = index > done
+        links.append(_add_subtree(layer - 1, rows[done:index], layers[done:index], since, batch) if below else None)
+        path, cid, rev, block = rows[index]
+        keys.append(path)
+        values.append(cid)
+        if rev > since:
+            batch.append((cid, block))
+        done = index + 1
+    below = done < len(rows)
+    links.append(_add_subtree(layer - 1, rows[done:], layers[done:], since, batch) if below else None)
+    block = encode_node(keys, values, links)
+    cid = CBOR_PREFIX + sha256(block).digest()
+    batch[place] = (cid, block)
+    return cid
 
 
 class _Records:
@@ -139,49 +157,54 @@ class _Records:
 
     def _seek(self, after: bytes) -> None:
         """Goes on at the first record above `after`."""
-        stored = scan_records(self._txn, low=after or None)
+        stored = scan_rows(self._txn, after or None)
         # Only now, with the transaction open: whatever it shows changed is in the overlay.
         overlay = self._snapshot.changes_after(after)
         self._stream = _with_overlay(stored, overlay) if overlay else stored
         self._next = next(self._stream, None)
 
-    def get(self, path: bytes) -> Record:
+    def get(self, path: bytes) -> Row:
         """The record at `path`, which the tree says is there."""
         if self._next is not None and self._next[0] < path:  # a part of the tree was skipped
             self._seek(path[:-1])
             while self._next is not None and self._next[0] < path:
                 self._next = next(self._stream, None)
-        if self._next is None or self._next[0] != path:
+        row = self._next
+        if row is None or row[0] != path:
             raise StoreBroken(f"the tree has a key without a record: {path!r}")
-        record = self._next[1]
         self._next = next(self._stream, None)
-        return record
+        return row
 
-    def between(self, low: bytes | None, high: bytes | None) -> Iterator[tuple[bytes, Record]]:
+    def between(self, low: bytes | None, high: bytes | None) -> list[Row]:
         """The records strictly between two keys."""
         if low is not None and self._next is not None and self._next[0] <= low:
             self._seek(low)
-        while self._next is not None and (high is None or self._next[0] < high):
-            yield self._next
-            self._next = next(self._stream, None)
+        rows: list[Row] = []
+        row = self._next
+        while row is not None and (high is None or row[0] < high):
+            rows.append(row)
+            row = next(self._stream, None)
+        self._next = row
+        return rows
 
 
-def _with_overlay(stored: Iterator[tuple[bytes, Record]], overlay: list[Change]) -> Iterator[tuple[bytes, Record]]:
+def _with_overlay(stored: Iterator[Row], overlay: list[Change]) -> Iterator[Row]:
     """Two sorted streams as one; where both have a path the overlay's value stands, and None there means no record."""
     changes = iter(overlay)
     change = next(changes, None)
-    for path, record in stored:
+    for row in stored:
+        path = row[0]
         while change is not None and change[0] < path:
             if change[1] is not None:
-                yield change[0], change[1]
+                yield as_row(change[0], change[1])
             change = next(changes, None)
         if change is not None and change[0] == path:
             if change[1] is not None:
-                yield path, change[1]
+                yield as_row(path, change[1])
             change = next(changes, None)
         else:
-            yield path, record
+            yield row
     while change is not None:
         if change[1] is not None:
-            yield change[0], change[1]
+            yield as_row(change[0], change[1])
         change = next(changes, None)

@@ -173,7 +173,7 @@ class RepoReader:
             for cid in dict.fromkeys(wanted):
                 yield car.encode_block(cid, found[cid])
 
-    async def _search(self, snapshot: Snapshot, wanted: set[Cid], found: dict[Cid, bytes]) -> None:
+    async def _search(self, snapshot: Snapshot, wanted: set[Cid], found: dict[bytes, bytes]) -> None:
         """One look through the repository for blocks that are not in memory, adding them to `found`."""
         deadline = self._clock.monotonic() + BLOCKS_BUDGET_S
         async for blocks in export_blocks(self._store, snapshot):
@@ -261,7 +261,7 @@ def _record_proof(txn: Txn, head: Head, path: bytes) -> bytes:
 
 def _blocks_in_memory(head: Head, wanted: set[Cid]) -> list[Block]:
     """The commit and upper nodes among `wanted`."""
-    found = [(head.commit, head.commit_block)] if head.commit in wanted else []
+    found: list[Block] = [(head.commit, head.commit_block)] if head.commit in wanted else []
     stack: list[Any] = [head.root]
     while stack:
         node = stack.pop()

@@ -11,7 +11,7 @@ Rules that hold here
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pds_lite.atproto.cid import CBOR_PREFIX, Cid
 from pds_lite.atproto.commit import decode_commit
@@ -138,6 +138,32 @@ def scan_records(
             yield path, Record(of_digest(value[8:40]), number(value[:8], "big"), value[40:])
         else:
             yield path, _decode(value)
+
+
+Row: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+"""(path, CID, rev as its 8 bytes, block): a record for those who read all and would make objects for nothing."""
+
+
+def scan_rows(txn: "Txn", after: bytes | None = None) -> Iterator[Row]:
+    """Every record above a path (None: every one) in MST order, of the live generation; at half the cost of
+    scan_records.
+    """
+    generation = read_generation(txn)
+    for key, value in txn.scan(RECORDS[generation], (after or b"")[:500]):
+        if len(key) == 500:
+            for path, body_id in decode_bucket(key, value):
+                if after is None or path > after:
+                    yield as_row(path, _decode(_long_body(txn, generation, body_id)))
+        elif value[0] >= _ODD_CID:
+            if key != after:
+                yield as_row(key, _decode(value))
+        elif key != after:
+            yield key, CBOR_PREFIX + value[8:40], value[:8], value[40:]
+
+
+def as_row(path: bytes, record: Record) -> Row:
+    """The record at a path as scan_rows gives it."""
+    return path, record.cid, record.rev_number.to_bytes(8, "big"), record.block
 
 
 @dataclass(slots=True)
