@@ -118,10 +118,11 @@ class CarReader:
             if self._blocks_left < 0:
                 raise BadCar("CAR has more blocks than allowed")
             size = 36 if section[:4] in _USUAL_PREFIXES else _cid_size(section)
-            cid, block = Cid(section[:size]), section[size:]
-            if len(cid) != size or len(block) > self._max_block:
+            block = section[size:]
+            if len(section) < size or len(block) > self._max_block:
                 raise BadCar("CAR has a block that is cut short or too large")
-            if cid[-34:-32] != b"\x12\x20" or sha256(block).digest() != cid[-32:]:
+            cid = Cid(section[:size])
+            if sha256(block).digest() != section[size - 32 : size] or section[size - 34 : size - 32] != b"\x12\x20":
                 raise BadCar(f"CAR has a block that does not hash to its CID {cid}")
             yield cid, block
 
@@ -130,8 +131,7 @@ class CarReader:
         buffer, start = self._buffer, self._start
         length = shift = 0
         available = len(buffer)
-        while start < available:
-            byte = buffer[start]
+        for byte in buffer[start : start + 10]:
             start += 1
             length |= (byte & 0x7F) << shift
             shift += 7
