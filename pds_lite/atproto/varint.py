@@ -5,6 +5,8 @@ from pds_lite.errors import BadData
 
 def encode_varint(number: int) -> bytes:
     """The minimal encoding of a non-negative integer."""
+    if 0x7F < number < 0x4000:  # the length of almost every block
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
