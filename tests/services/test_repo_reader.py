@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from pds_lite.atproto.cid import Cid
 from pds_lite.atproto.commit import decode_commit, verify_commit
 from pds_lite.atproto.mst.node import decode_node
 from pds_lite.atproto.mst.tree import checked_load, get, walk, walk_nodes
-from pds_lite.errors import BadInput, NotFound, RateLimited
+from pds_lite.errors import BadInput, NotFound, RateLimited, StoreBroken
 from pds_lite.services import repo_export, repo_reader
 from pds_lite.services.record_writes import RecordWrite
 from pds_lite.services.snapshots import SnapshotLost
+from pds_lite.storage.keys import Table
+from pds_lite.storage.store import WriteTxn
 
 from .conftest import DID, KEY, THING, Repo, open_repo
 
@@ -80,6 +83,31 @@ def test_an_export_is_the_whole_repository_in_preorder(tmp_path: Path, number: i
             assert entries(await repo.car()) == present(repo)
 
     run(story())
+
+
+def test_an_export_is_cut_where_the_store_has_lost_a_record(tmp_path: Path) -> None:
+    """Whatever layer its key is of: the tree is the truth, and the damage must show here and not at a relay."""
+
+    async def story() -> None:
+        async with open_repo(tmp_path) as repo:
+            await fill(repo, 300, random.Random(5))
+            with repo.store.read() as txn:
+                rows = list(txn.scan(Table.RECORDS_A))
+            for path, row in rows[::7]:
+                await repo.store.write(partial(_set_row, path=path, row=None))
+                with pytest.raises(StoreBroken):
+                    await repo.car()
+                await repo.store.write(partial(_set_row, path=path, row=row))
+            assert entries(await repo.car()) == present(repo)
+
+    run(story())
+
+
+def _set_row(txn: WriteTxn, path: bytes, row: bytes | None) -> None:
+    if row is None:
+        txn.delete(Table.RECORDS_A, path)
+    else:
+        txn.put(Table.RECORDS_A, path, row)
 
 
 def test_an_export_is_the_moment_it_began_though_everything_changes_meanwhile(

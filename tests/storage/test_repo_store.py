@@ -127,6 +127,8 @@ class StoreMachine(RuleBasedStateMachine):
         expected = [p for p in sorted(self.model) if (low is None or p > low) and (high is None or p < high)]
         with self.store.read() as txn:
             found = [path for path, _ in repo_store.scan_records(txn, low, high, reverse)]
+            rows = list(repo_store.scan_rows(txn, low))
+            assert rows == [repo_store.as_row(*pair) for pair in repo_store.scan_records(txn, low)]
         assert found == (expected[::-1] if reverse else expected)
 
     @invariant()
@@ -189,6 +191,8 @@ def test_leaf_links_of_other_kinds_are_kept_byte_for_byte(checked_store: Store) 
         assert {row.rev for _, row in found} == {"3k43tv4rft22g"}
         assert list(repo_store.scan_entries(txn, 1)) == [(path, cid) for path, cid, _ in rows]
         assert repo_store.record_count(txn, 1) == 4
+        txn.generation = 1
+        assert list(repo_store.scan_rows(txn)) == [repo_store.as_row(*pair) for pair in found]
     while checked_store.write_sync(lambda txn: repo_store.drop_idle(txn, 2)):
         pass
 
