@@ -27,6 +27,8 @@ from uvicorn.protocols.utils import ClientDisconnected
 from pds_lite.errors import PdsError
 from pds_lite.http.cors import ON_EVERY_ANSWER
 
+__all__ = ["ClientDisconnected", "Exchange"]
+
 log = logging.getLogger("pds_lite.http")
 
 Scope = dict[str, Any]

@@ -14,7 +14,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import Server as UvicornServer
 
 from pds_lite.http.asgi import HttpEdge
 from pds_lite.http.protocol import ConnectionLimits, HttpProtocol
@@ -31,10 +32,10 @@ def _websocket_protocol(**arguments: Any) -> asyncio.Protocol:
     return WebSocketProtocol(**arguments)
 
 
-class Server(uvicorn.Server):
+class Server(UvicornServer):
     """`await server.serve()` runs it. `on_ready` is called when it listens, `on_ending` before connections end."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_ending: Callable[[], None]) -> None:
+    def __init__(self, config: Config, on_ready: Callable[[], None], on_ending: Callable[[], None]) -> None:
         self._on_ready = on_ready
         self._on_ending = on_ending
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -80,7 +81,7 @@ def build_server(
 ) -> Server:
     """A server of `edge`: on host and port, or on the sockets given to `serve`."""
     http = type("BoundHttpProtocol", (HttpProtocol,), {"limits": limits or ConnectionLimits()})
-    config = uvicorn.Config(
+    config = Config(
         edge,
         host=host,
         port=port,

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_plus
 
 from microdot import Request, Response
-from uvicorn.protocols.utils import ClientDisconnected
 
 from pds_lite import __version__, ujson
 from pds_lite.atproto.lexicon.catalog import Catalog, Definition, catalog
@@ -31,6 +30,7 @@ from pds_lite.errors import BadData, BadInput, NotImplementedHere, OAuthError, P
 from pds_lite.http.asgi import WebApp, error_response
 from pds_lite.http.body import BodyStream
 from pds_lite.http.client_address import rate_key
+from pds_lite.http.exchange import ClientDisconnected
 from pds_lite.services.access import ANY_SCOPE, Access, Principal
 from pds_lite.services.rate_limits import (
     EVERYTHING,
