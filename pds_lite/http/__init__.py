@@ -12,7 +12,7 @@ from types import ModuleType
 
 def _load_uvicorn_without_its_command_line() -> None:
     """The package would import click and process supervisors for a command that is never run here: a fifteenth of the
-    start and 2 MB. A stand-in has the place of that one module while the package loads.
+    start and 1.6 MB. A stand-in has the place of that one module while the package loads.
     """
     stand_in = ModuleType("uvicorn.main")
     vars(stand_in).update(dict.fromkeys(("Server", "main", "run")))

@@ -26,7 +26,7 @@ def _nothing() -> None:
 
 
 def _websocket_protocol(**arguments: Any) -> asyncio.Protocol:
-    """Loads the websocket library for the first client that asks for one: a tenth of the start and 2 MB of memory."""
+    """Loads the websocket library for the first client that asks for one: a twentieth of the start, and 1 MB."""
     from pds_lite.http.websocket import WebSocketProtocol
 
     return WebSocketProtocol(**arguments)

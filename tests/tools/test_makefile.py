@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.served_box import CHECKOUT
 
 
@@ -20,18 +22,33 @@ def test_making_an_environment_leaves_the_python_it_is_made_of_alone(tmp_path: P
     assert "up to date" in again.stdout
 
 
-def test_without_a_name_a_python_that_fits_is_found_though_the_first_on_the_path_does_not(tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    _stand_in(programs / "python3", "exit 1")
-    fitting = f"python3.{sys.version_info.minor}"
-    _stand_in(programs / fitting, f'exec "{sys.executable}" "$@"')
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+@pytest.mark.parametrize(
+    ("system", "first", "taken"),
+    [("fits", "fits", "system"), ("too old", "fits", "python3"), ("too old", "too old", "python3.13")],
+)
+def test_without_a_name_the_systems_python_is_taken_else_the_first_that_fits(
+    tmp_path: Path, system: str, first: str, taken: str
+) -> None:
+    log = tmp_path / "log"
+    fates = {"system": system, "python3": first, "python3.13": "fits"}
+    for name, fate in fates.items():
+        made = f'[ "$1 $2" != "-m venv" ] || echo {name} >> "{log}"\nexec "{sys.executable}" "$@"'
+        _stand_in(tmp_path / name, made if fate == "fits" else "exit 1")
+    environment = {**os.environ, "SYSTEM_PYTHON": str(tmp_path / "system"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     words = [CHECKOUT / "tools" / "bootstrap_venv", tmp_path / "venv"]
     subprocess.run(words, env=environment, check=True, capture_output=True)
-    look = "import pip, sys; print((3, 11) <= sys.version_info[:2] <= (3, 13))"
-    found = subprocess.run([tmp_path / "venv/bin/python", "-c", look], check=True, capture_output=True, text=True)
-    assert found.stdout == "True\n"
+    assert log.read_text().split() == [taken]
+    subprocess.run([tmp_path / "venv/bin/python", "-c", "import pip"], check=True)
+
+
+def test_an_environment_of_another_python_is_made_anew(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    words = [CHECKOUT / "tools" / "bootstrap_venv", venv, sys.executable]
+    subprocess.run(words, check=True, capture_output=True)
+    (venv / "left").write_text("by the older one")
+    subprocess.run(words, check=True, capture_output=True)
+    assert not (venv / "left").exists()
+    subprocess.run([venv / "bin/python", "-c", "import pip"], check=True)
 
 
 def test_a_named_python_of_another_version_is_refused_with_the_line_that_helps(tmp_path: Path) -> None:
